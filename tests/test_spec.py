@@ -1,12 +1,14 @@
 import json
 import re
+from dataclasses import fields
+from pathlib import Path
 
 import numpy as np
 import pytest
 import yaml
 
 from wm_robot.errors import SpecError
-from wm_robot.spec import RobotSpec, encode_canonical_json
+from wm_robot.spec import Actuator, Joint, RobotSpec, encode_canonical_json, make_home_obs
 
 
 def values(**changes):
@@ -64,7 +66,7 @@ def test_home_is_the_middle_of_the_range_that_joint_and_servo_share():
     np.testing.assert_array_equal(knee.pose_limits, [[0.25, 1.25], [-2.7, -0.85]])
     np.testing.assert_allclose(knee.home_position, [0.75, -1.775])
     np.testing.assert_allclose(knee.home_action, [0.75, -1.775])
-    np.testing.assert_allclose(knee.home_obs, [0.75, -1.775, 0, 0])
+    np.testing.assert_allclose(make_home_obs(knee), [0.75, -1.775, 0, 0])
     at_rest = spec(joints=joints, actuators=actuators, safety={"home": {"elbow": -1.0}})
     np.testing.assert_allclose(at_rest.home_position, [0.75, -1.0])
 
@@ -305,3 +307,18 @@ def test_a_box_needs_a_servo_for_every_joint_of_the_chain():
     motors = [{**actuator, "kind": "effort"} for actuator in values()["actuators"]]
     with pytest.raises(SpecError, match="safety.workspace has no servo for"):
         spec(actuators=motors, safety={"workspace": [[0, 1]] * 3})
+
+
+def test_the_page_of_the_spec_names_every_field():
+    page = (
+        (Path(__file__).parents[1] / "docs/spec.md").read_text().partition("## Fields")[2].partition("##")[0]
+    )
+    derived = {"folder", "tip_name", "model_digest"}
+    named = {
+        name
+        for row in re.findall(r"^\| ((?:`\w+`(?:, )?)+) \|", page, re.M)
+        for name in re.findall(r"\w+", row)
+    }
+    assert named == {each.name for each in fields(RobotSpec)} - derived | {"version"}
+    for part in (Joint, Actuator):
+        assert all(f"`{each.name}`" in page for each in fields(part))

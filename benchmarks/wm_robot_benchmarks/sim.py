@@ -33,7 +33,8 @@ class SimBench(RobotBench):
             from mujoco import rollout
 
             from wm_robot_sim.batch import BatchSim
-            from wm_robot_sim.plant import Plant, compile_model
+            from wm_robot_sim.model_compiler import compile_model
+            from wm_robot_sim.plant import Plant
             from wm_robot_sim.worlds import DomainRandomization
         except ImportError as error:
             raise MissingExtraError("wm-robot bench sim", "sim") from error

@@ -11,7 +11,7 @@ import tyro
 
 from wm_robot.errors import MissingExtraError, SpecError
 from wm_robot.io.durable import write_file
-from wm_robot.robots import find_spec_path, find_stored_model, read_stored_model
+from wm_robot.robots import find_spec_path, find_stored_model, load_spec, read_stored_model
 from wm_robot.robots.model_check import attach_model
 from wm_robot.robots.robot_model import RobotModel
 from wm_robot.spec import VERSION, RobotSpec
@@ -50,11 +50,9 @@ def check_robot(
         as_json: Print JSON.
     """
     path = find_spec_path(robot)
-    model = _import_describe_model()(RobotSpec.load(path))
-    spec = attach_model(RobotSpec.load(path), model)
-    stored, before = find_stored_model(path), read_stored_model(path)
-    if before != (after := model.encode()):
-        write_file(stored, after)
+    before = read_stored_model(path)
+    spec, model = store_model(path)
+    stored = find_stored_model(path)
     rows = [
         {
             "joint": joint.name,
@@ -71,14 +69,14 @@ def check_robot(
         "digest": spec.compute_digest(),
         "model_digest": model.digest,
         "stored": str(stored),
-        "changed": before != after,
+        "changed": before != model.encode(),
         "chain": [link.joint for link in spec.chain],
     }
     checks = run_checks(spec) if simulate else []
     if as_json:
         print(json.dumps({**result, "checks": checks} if simulate else result))
     else:
-        _print_agreement(spec, model, rows, stored, changed=before != after)
+        _print_agreement(spec, model, rows, stored, changed=bool(result["changed"]))
         if simulate:
             print_checks(checks)
     if failures := find_failures(checks):
@@ -97,6 +95,33 @@ def _print_agreement(
     )
     print(f"chain to the tip: {ways or 'none'}")
     print(f"{'wrote' if changed else 'unchanged:'} {stored}")
+
+
+def load_described_spec(robot: str) -> RobotSpec:
+    """Read a robot's spec; where nothing is stored of its model yet, store it first.
+
+    So a base that is trained belongs to this model, and to no other that the file may hold later.
+    """
+    path = find_spec_path(robot)
+    if read_stored_model(path) is not None:
+        return load_spec(path)
+    spec, _ = store_model(path)
+    print(f"wrote {find_stored_model(path)}: what {spec.model} says of the robot. Keep it beside the spec")
+    return spec
+
+
+def store_model(path: Path) -> tuple[RobotSpec, RobotModel]:
+    """Read the model of a spec, compare both, and write the model beside the spec if it is not what is stored there.
+
+    Raises:
+        SpecError: If the spec contradicts the model.
+    """
+    raw = RobotSpec.load(path)
+    model = _import_describe_model()(raw)
+    spec = attach_model(raw, model)
+    if read_stored_model(path) != model.encode():
+        write_file(find_stored_model(path), model.encode())
+    return spec, model
 
 
 def upgrade_spec(file: Annotated[Path, tyro.conf.Positional], /) -> None:

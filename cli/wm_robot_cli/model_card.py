@@ -26,7 +26,7 @@ def write_model_card(
         base: Content of the base's card.
     """
     memory = base["config"].get("memory", "unknown")
-    made = base["card"].get("command", "unknown") if isinstance(base.get("card"), Mapping) else "unknown"
+    card: Mapping[str, Any] = base["card"] if isinstance(base.get("card"), Mapping) else {}
     lines = [
         "---",
         yaml.safe_dump(_make_front_matter(product, spec, evaluation), sort_keys=False).rstrip(),
@@ -40,7 +40,7 @@ def write_model_card(
         *_write_table(
             {
                 "base": f"`{base['digest']}`, family `{memory}`",
-                "base made by": f"`{made}`",
+                "base made by": f"`{card.get('command', 'unknown')}`",
                 "state": f"`{snapshot.digest}`, {snapshot.size} bytes",
                 "lived": f"{snapshot.steps} steps at {spec.rate:g} Hz",
                 "saved": f"{snapshot.created} {snapshot.note}".rstrip(),
@@ -49,6 +49,7 @@ def write_model_card(
             }
         ),
         "",
+        *_write_worlds(card.get("trained_on")),
         "## Evaluation",
         "",
         *_write_evaluation(evaluation),
@@ -91,6 +92,12 @@ def _write_table(rows: Mapping[str, str]) -> Iterator[str]:
     yield "| | |"
     yield "|---|---|"
     yield from (f"| {name} | {value} |" for name, value in rows.items())
+
+
+def _write_worlds(sentences: Any) -> Iterator[str]:
+    """Write from which worlds the base learned; nothing where its card does not say it."""
+    if isinstance(sentences, list) and sentences:
+        yield from ("## Trained on", "", *(f"- {sentence}" for sentence in sentences), "")
 
 
 def _write_evaluation(evaluation: Sequence[Mapping[str, Any]]) -> Iterator[str]:

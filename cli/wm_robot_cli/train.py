@@ -9,12 +9,20 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
 
-from wm_robot.errors import ConfigError, MissingExtraError, OnnxMismatchError, SnapshotError, SpecError
+from wm_robot.errors import ConfigError, MissingExtraError, OnnxMismatchError, SnapshotError
+from wm_robot_cli.check import load_described_spec
 from wm_robot_cli.export import exit_without_onnx_models
 from wm_robot_cli.output_folder import check_writable, lock_output_folder
 from wm_robot_cli.task_choice import choose_task, print_notice
+from wm_robot_cli.training_size import (
+    TrainingEstimate,
+    choose_training_size,
+    count_recent_actions,
+    estimate_training,
+)
 from wm_robot_cli.trajectory_collector import TrajectoryCollector
 from wm_robot_cli.values import Count, CountOrZero, Seed, Share, Threads
+from wm_robot_cli.variants import COMPARED_VARIANTS, MEMORY_OF_VARIANT, check_variant
 
 if TYPE_CHECKING:
     from wm_robot.model.base import Base
@@ -22,10 +30,6 @@ if TYPE_CHECKING:
     from wm_robot.spec import RobotSpec
     from wm_robot.training.train_config import TrainConfig
     from wm_robot.training.trainer import Trainer
-
-MEMORY_OF_VARIANT = {"robust": "null", "nominal": "null", "oracle": "oracle"}
-COMPARED_VARIANTS = ("adaptive", "robust", "oracle")
-"""Variants whose bases the comparison benches need; `--all` trains them in this order."""
 
 
 def train_base(
@@ -43,10 +47,10 @@ def train_base(
     start: Path | None = None,
     updates: Count = 14_000,
     batch_size: Count = 32,
-    steps: Count = 64,
-    random_trajectories: Count = 3072,
-    planned_trajectories: Count = 384,
-    trajectory_steps: Count = 512,
+    steps: Count | None = None,
+    random_trajectories: Count | None = None,
+    planned_trajectories: Count | None = None,
+    trajectory_steps: Count | None = None,
     static_share: Share = 0.0,
     calibration_trajectories: Count = 256,
     curriculum: bool = True,
@@ -78,10 +82,12 @@ def train_base(
             third of the updates is enough.
         updates: Number of gradient steps.
         batch_size: Number of segments in a gradient step.
-        steps: Length of a segment, in steps; gradients propagate over it. A long-term memory needs long segments.
-        random_trajectories: Number of trajectories with random actions.
-        planned_trajectories: Number of trajectories with the planner in the loop, in each of two rounds.
-        trajectory_steps: Length of a trajectory, in steps.
+        steps: Length of a segment, in steps; gradients propagate over it. A long-term memory needs long segments. By
+            default 1.28 s, at least 32 and at most 128 steps.
+        random_trajectories: Number of trajectories with random actions; 1.6 million steps by default.
+        planned_trajectories: Number of trajectories with the planner in the loop, in each of two rounds; 0.2 million
+            steps by default.
+        trajectory_steps: Length of a trajectory, in steps; 10.24 s by default, at least 256 and at most 2048 steps.
         static_share: Share of trajectories whose world never changes. A long-term memory needs some.
         calibration_trajectories: Number of new trajectories for the calibration of the finished base; see `wm-robot
             calibrate`.
@@ -100,19 +106,25 @@ def train_base(
         raise MissingExtraError("wm-robot train", "learn,sim") from error
     from wm_robot.model.base import load_base
     from wm_robot.model.config import ModelConfig
-    from wm_robot.robots import load_spec
+    from wm_robot.spec import make_home_obs
     from wm_robot.tasks import make_reward
     from wm_robot.training.curriculum import DEFAULT_STAGES
     from wm_robot.training.train_config import TrainConfig
 
-    _check_variant(variant, memory, all_bases)
+    check_variant(variant, memory, all_bases)
     torch.set_num_threads(1)
-    spec = load_spec(robot)
+    spec = load_described_spec(robot)
     spec, task = choose_task(spec, task, reward, goal_size)
     print_notice(spec, task)
     # Before any simulation: the task exists, and the robot has what its reward needs.
-    make_reward(spec, spec.find_task(task)).features(spec.home_obs)
-    num_recent = _count_recent_actions(spec)
+    make_reward(spec, spec.find_task(task)).features(make_home_obs(spec))
+    num_recent = count_recent_actions(spec)
+    size = choose_training_size(spec, trajectory_steps)
+    steps, trajectory_steps = steps or size.segment_steps, size.trajectory_steps
+    num_trajectories = (
+        random_trajectories or size.random_trajectories,
+        planned_trajectories or size.planned_trajectories,
+    )
     if not TrainConfig.horizon <= steps <= trajectory_steps:
         raise ConfigError(
             f"steps is {steps}; a segment needs at least {TrainConfig.horizon} steps, and at most "
@@ -141,11 +153,12 @@ def train_base(
                     truth=len(DomainRandomization(spec).parameter_names),
                     memory=MEMORY_OF_VARIANT.get(each, memory),
                     recent=num_recent,
+                    width=size.width,
                 ),
                 collector=TrajectoryCollector(
                     spec=spec,
                     task=task,
-                    num_trajectories=(random_trajectories, planned_trajectories),
+                    num_trajectories=num_trajectories,
                     steps=trajectory_steps,
                     static_share=static_share,
                     seed=seed,
@@ -163,7 +176,9 @@ def train_base(
     for base in bases:
         for folder, argument in ((base.out, "--out"), (base.work, "--work"), (base.data, "--data")):
             check_writable(folder, argument)
-    refused = []
+    refused, waiting = [], [base for base in bases if not (all_bases and base.find_complete())]
+    if waiting:
+        print(f"{spec.name}: {_estimate_all(waiting).describe()}")
     for base in bases:
         if all_bases and (found := base.find_complete()):
             print(f"base {found.digest[:12]} in {found.folder} is complete")
@@ -177,44 +192,26 @@ def train_base(
         exit_without_onnx_models(". ".join(map(str, refused)))
 
 
-def _count_recent_actions(spec: "RobotSpec") -> int:
-    """Count the actions that a model needs, so that they cover the longest delay of a robot's worlds.
-
-    Raises:
-        SpecError: If the delay is as long as a plan, whose actions then have no effect before its end.
-    """
-    from wm_robot.model.config import ModelConfig
-    from wm_robot.planning.mppi import MppiConfig
-    from wm_robot_sim.plant import Plant, compile_model
-    from wm_robot_sim.worlds import WorldRanges
-
-    longest, substeps = WorldRanges.from_spec(spec).delay[1], Plant(spec, compile_model(spec)).substeps
-    periods, horizon = -(-longest // substeps), MppiConfig().horizon
-    if periods >= horizon:
-        raise SpecError(
-            f"robot '{spec.name}' has world.delay up to {longest} physics steps, {periods} control periods of "
-            f"{substeps}; a plan has {horizon} steps. Set the delay to at most {(horizon - 1) * substeps}"
+def _estimate_all(bases: "list[_BaseTraining]") -> TrainingEstimate:
+    """Estimate several trainings from the same trajectories, which are simulated once."""
+    config = bases[0].config
+    each = [
+        estimate_training(
+            base.collector,
+            base.shape,
+            updates=config.updates,
+            batch_size=config.batch_size,
+            segment_steps=config.segment_steps,
+            horizon=config.horizon,
+            num_planned_rounds=len(config.collect_at),
         )
-    # One more: the reading may be a period old.
-    return max(ModelConfig.recent, periods + 1)
-
-
-def _check_variant(variant: str, memory: str, all_bases: bool) -> None:
-    """Reject a variant and a memory that do not match.
-
-    Raises:
-        ConfigError: If they do not match.
-    """
-    if all_bases and variant != "adaptive":
-        raise ConfigError(
-            f"variant is '{variant}', and --all makes {', '.join(COMPARED_VARIANTS)}. Leave out one of the two"
-        )
-    of_memory = [name for name, kept in MEMORY_OF_VARIANT.items() if kept == memory]
-    if of_memory and variant not in of_memory:
-        raise ConfigError(
-            f"memory is '{memory}', which learns nothing, and variant is '{variant}'. To train a base with it: "
-            f"--variant {of_memory[0]}"
-        )
+        for base in bases
+    ]
+    return TrainingEstimate(
+        simulation_s=max(estimate.simulation_s for estimate in each),
+        training_s=sum(estimate.training_s for estimate in each),
+        memory=max(estimate.memory for estimate in each),
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -264,7 +261,8 @@ class _BaseTraining:
             initial_model=self.start.model if self.start else None,
         )
         seconds = _run_training(trainer, self.config.updates, self.work)
-        card = _make_card(trainer, self.spec.name, seconds, self.config, self.data) | {"commit": made_by}
+        card = _make_card(trainer, self.spec.name, seconds, self.config, self.data)
+        card |= {"commit": made_by, "trained_on": self._describe_worlds()}
         if self.start:
             card["start"] = self.start.digest
         save_base(self.out, trainer.model, self.spec, card)
@@ -307,12 +305,19 @@ class _BaseTraining:
         has_curriculum = not self.pretrains_state or has_curriculum_record(Path(base.folder), base)
         return base if graphs and has_curriculum and self._matches_card(base) else None
 
+    def _describe_worlds(self) -> list[str]:
+        """Return in words from which worlds the trajectories come."""
+        from wm_robot_sim.world_description import NOMINAL_WORLD, describe_worlds
+
+        return [NOMINAL_WORLD] if self.collector.nominal_only else describe_worlds(self.spec)
+
     def _matches_card(self, base: "Base") -> bool:
         """Whether the card of a base has the settings of this training."""
         from wm_robot.io.durable import compute_digest
 
         card = base.manifest["card"]
         wanted, trained = json.loads(json.dumps(asdict(self.config))), card.get("train", {})
+        worlds = self._describe_worlds()
         # Cards of earlier versions have fewer settings, and trajectories may have been removed since.
         settings = all(trained[name] == wanted[name] for name in trained.keys() & wanted.keys())
         trajectories = {self.data / name: sha256 for name, sha256 in card.get("data_sha256", {}).items()}
@@ -324,6 +329,7 @@ class _BaseTraining:
         return (
             settings
             and same_trajectories
+            and card.get("trained_on", worlds) == worlds
             and base.config["memory"] == self.shape.memory
             and card.get("start") == (self.start.digest if self.start else None)
         )

@@ -1,6 +1,6 @@
 """Trajectory collector: simulates the trajectories of a training, with random actions and with the planner."""
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -31,9 +31,15 @@ class TrajectoryCollector:
 
         # Random actions depend on no task.
         objective = {"objective": digest_objective(self.spec, self.task)} if number else {}
+        ranges = self.spec.randomize
+        randomize = {"randomize": compute_digest(encode_canonical_json(ranges))} if ranges else {}
         return {
             **objective,
+            **randomize,
             "robot": self.spec.compute_digest(),
+            "kinematics": compute_digest(
+                encode_canonical_json([self.spec.tip, *map(asdict, self.spec.chain)])
+            ),
             "worlds": compute_digest(encode_canonical_json(self.spec.world)),
             "task": self.task,
             "round": number,
@@ -45,6 +51,18 @@ class TrajectoryCollector:
         }
 
     def __call__(self, number: int, model: "WorldModel | None") -> "TrajectoryBatch":
+        count = self.num_trajectories[min(number, 1)]
+        print(
+            f"collecting {count} trajectories of {self.steps} steps: {'planner in the loop' if model else 'random'}"
+        )
+        return self.collect(number, model, count, self.steps)
+
+    def collect(self, number: int, model: "WorldModel | None", count: int, steps: int) -> "TrajectoryBatch":
+        """Collect trajectories of a round.
+
+        Args:
+            model: Model of the planner; None for random actions.
+        """
         from wm_robot.agent.batch_agent import BatchAgent
         from wm_robot.agent.rollout_objective import TorchPlanner
         from wm_robot.model.torch_backend import TorchBackend
@@ -52,20 +70,17 @@ class TrajectoryCollector:
         from wm_robot_sim.rollouts import collect_trajectories
         from wm_robot_sim.worlds import DomainRandomization
 
-        count, policy = self.num_trajectories[min(number, 1)], None
+        policy = None
         if model is not None:
             # A coarser search than the robot's: its mistakes are useful data, and it costs a quarter.
             planner = MppiConfig(num_samples=32, num_iterations=1, refine_iterations=0)
             plans = TorchPlanner(model, self.spec, task=self.task, planner=planner)
             policy = BatchAgent(TorchBackend(model), plans, self.spec, seed=self.seed + number)
-        print(
-            f"collecting {count} trajectories of {self.steps} steps: {'planner in the loop' if policy else 'random'}"
-        )
         nominal = [DomainRandomization(self.spec).make_nominal_world()]
         return collect_trajectories(
             self.spec,
             num_trajectories=count,
-            num_steps=self.steps,
+            num_steps=steps,
             static_share=self.static_share,
             seed=self.seed * 1000 + number,
             policy=policy,

@@ -11,9 +11,10 @@ from mujoco import rollout as mujoco_rollout
 
 from wm_robot.errors import SpecError, UnsafeActionError
 from wm_robot.spec import RobotSpec
-from wm_robot_sim.plant import Plant, compile_model
+from wm_robot_sim.model_compiler import compile_model
+from wm_robot_sim.plant import Plant
 from wm_robot_sim.reachable_poses import compute_gripper_positions, sample_reachable_poses
-from wm_robot_sim.worlds import World, WorldRanges
+from wm_robot_sim.worlds import World
 
 NOISE_BLOCK_STEPS = 64
 """Steps of sensor noise drawn at a time."""
@@ -49,8 +50,9 @@ class BatchSim:
         self.steps = 0
         self.num_robots = len(self.worlds)
         self._seed, self._first_row = seed, first_row
-        self._ranges = WorldRanges.from_spec(spec)
         model = self.plant.model
+        # With it, a rollout of T steps differs from T rollouts of one.
+        model.opt.disableflags |= int(mujoco.mjtDisableBit.mjDSBL_WARMSTART)
         self._models = [copy.copy(model) for _ in self.worlds]
         self._scratch = mujoco.MjData(model)
         self._data = [mujoco.MjData(model) for _ in range(num_threads)]
@@ -59,7 +61,7 @@ class BatchSim:
         self._state_size = mujoco.mj_stateSize(model, mujoco.mjtState.mjSTATE_FULLPHYSICS)
         self._qpos = 1 + self.plant.qpos_ids
         self._qvel = 1 + model.nq + self.plant.dof_ids
-        self._history_steps = -(-self._ranges.delay[1] // self.plant.substeps) + 1
+        self._history_steps = -(-self.plant.longest_delay[0] // self.plant.substeps) + 1
         self._row_index = np.arange(self.num_robots)[:, None]
         joints, motors = len(spec.joints), spec.action_dim
         self._action_low, self._action_high, self._action_step = (
@@ -67,11 +69,13 @@ class BatchSim:
             spec.action_high,
             spec.action_step,
         )
-        self._sign = np.ones((self.num_robots, 1, motors))
+        self._scale = np.ones((self.num_robots, 1, motors))
+        self._offset = np.zeros((self.num_robots, 1, motors))
         middle = (self._action_low.astype(np.float64) + self._action_high) / 2
         self._mirror_center = np.where([each.is_servo for each in spec.actuators], middle, 0.0)
         """Command that a reversed motor leaves unchanged, `A`: the middle of a servo's range, and zero of a motor."""
-        self._delay = np.zeros((self.num_robots, 1), int)
+        self._delay = np.zeros((self.num_robots, 1, motors), int)
+        self._has_own_delays = self._has_offsets = False
         self._sensor_delay = np.zeros((self.num_robots, 1), int)
         self._bias = np.zeros((self.num_robots, 1, joints))
         self._noise_std = np.zeros((self.num_robots, 1, spec.obs_dim), np.float32)
@@ -98,23 +102,27 @@ class BatchSim:
             SpecError: If a delay is longer than the spec's ranges allow.
         """
         for row, world in zip(rows, worlds, strict=True):
-            if world.delay > self._ranges.delay[1]:
+            self.plant.randomized.check_names(world.parameters, self.spec.name)
+            changes = self.plant.compute_signal_changes(world)
+            longest, key = self.plant.longest_delay
+            if (delay := int(changes.delay.max())) > longest:
+                raise SpecError(f"delay is {delay} physics steps; {key} allows {longest}")
+            if changes.sensor_delay >= self.plant.substeps:
                 raise SpecError(
-                    f"delay is {world.delay} physics steps; world.delay allows {self._ranges.delay[1]}"
-                )
-            if world.sensor_delay >= self.plant.substeps:
-                raise SpecError(
-                    f"sensor_delay is {world.sensor_delay}; it must be below {self.plant.substeps}"
+                    f"sensor_delay is {changes.sensor_delay}; it must be below {self.plant.substeps}"
                 )
             self.worlds[row] = world
             self.plant.apply_world(world, self._models[row], self._scratch)
-            self._sign[row, 0] = np.where(world.gain < 0, -1.0, 1.0)
-            self._delay[row], self._sensor_delay[row] = world.delay, world.sensor_delay
-            self._bias[row, 0] = world.bias
+            self._scale[row, 0], self._offset[row, 0] = changes.scale, changes.offset
+            self._delay[row, 0], self._sensor_delay[row] = changes.delay, changes.sensor_delay
+            self._bias[row, 0] = changes.bias
             noise = {"position": world.position_noise, "velocity": world.velocity_noise}
             self._noise_std[row, 0] = np.repeat(
                 [noise[i] for i in self.spec.interfaces], len(self.spec.joints)
             )
+        # Motors of one robot usually share their delay, which takes half the time.
+        self._has_own_delays = bool((self._delay != self._delay[:, :, :1]).any())
+        self._has_offsets = bool(self._offset.any())
 
     def reset(self, rows: Sequence[int] | None = None) -> np.ndarray:
         """Reset rows to rest in a random reachable pose, with commands that hold it.
@@ -130,6 +138,7 @@ class BatchSim:
             rng = self._make_generator(row, INITIAL_POSE_STREAM, self._num_resets[row])
             self._num_resets[row] += 1
             pose = sample_reachable_poses(self.spec, rng, 1)[0]
+            pose = self.plant.limit_pose(pose, self._models[row])
             state = self._physics_state[row]
             state[:] = 0
             state[1 : 1 + model.nq] = model.qpos0
@@ -211,11 +220,21 @@ class BatchSim:
         """Return the motor commands at every physics step: delayed, and mirrored for reversed motors."""
         known = np.concatenate([self._commands, applied], 1)
         physics_step = np.arange(applied.shape[1] * self.plant.substeps)
-        index = (physics_step - self._delay) // self.plant.substeps + self._history_steps
         control = np.zeros((self.num_robots, len(physics_step), self.plant.model.nu))
-        mirrored = known[self._row_index, index] * self._sign + (1 - self._sign) * self._mirror_center
-        control[:, :, self.plant.actuator_ids] = mirrored
+        if not self._has_own_delays:
+            delayed = known[self._row_index, self._find_command(physics_step, self._delay[:, :, 0])]
+        else:
+            index = self._find_command(physics_step[:, None], self._delay)
+            delayed = known[self._row_index[..., None], index, np.arange(known.shape[-1])]
+        commands = delayed * self._scale + (1 - self._scale) * self._mirror_center
+        if self._has_offsets:
+            commands += self._offset
+        control[:, :, self.plant.actuator_ids] = commands
         return control
+
+    def _find_command(self, physics_step: np.ndarray, delay: np.ndarray) -> np.ndarray:
+        """Return the numbers of the control periods whose commands reach the motors at some physics steps."""
+        return (physics_step - delay) // self.plant.substeps + self._history_steps
 
     def _compute_obs(self, state: np.ndarray, noise: np.ndarray, rows: slice) -> np.ndarray:
         """Compute the sensor readings of physical states `B T S`."""
@@ -252,7 +271,7 @@ class BatchSim:
         return self._physics_state[:, 1 : 1 + self.plant.model.nq].copy()
 
     def compute_gripper_position(self) -> Float[np.ndarray, "B 3"]:
-        """True gripper positions, in m."""
+        """Gripper positions at the true joint positions, in m: backlash and flex beyond a joint do not count."""
         return compute_gripper_positions(self.spec, self.true_joint_positions())
 
     def save(self) -> dict[str, Any]:

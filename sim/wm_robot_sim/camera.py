@@ -10,7 +10,7 @@ import mujoco
 import numpy as np
 
 from wm_robot.spec import RobotSpec
-from wm_robot_sim.plant import compile_model
+from wm_robot_sim.model_compiler import compile_model
 
 BACKENDS = ("egl", "osmesa", "glfw")
 PAYLOAD_DENSITY = 4000.0

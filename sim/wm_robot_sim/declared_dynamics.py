@@ -11,16 +11,21 @@ import mujoco
 import numpy as np
 
 from wm_robot.errors import SpecError
+from wm_robot_sim.model_quantities import (
+    SCALED_GAINS,
+    find_unreachable_limits,
+    has_gravity,
+    is_disabled,
+    quote_names,
+    refuse_findings,
+)
 from wm_robot_sim.reachable_poses import compute_gripper_positions
-from wm_robot_sim.worlds import World, WorldRanges
+from wm_robot_sim.world_ranges import WorldRanges
+from wm_robot_sim.worlds import World
 
 if TYPE_CHECKING:
     from wm_robot_sim.plant import Plant
 
-MAX_NAMES, MAX_CONTRADICTIONS = 3, 6
-"""Names in a list, and lines in a message."""
-SCALED_GAINS = (mujoco.mjtGain.mjGAIN_FIXED, mujoco.mjtGain.mjGAIN_AFFINE)
-"""Kinds of gain that are proportional to the parameters that a world changes."""
 FAULTS_OF_FACTOR = {"gain": ("weak", "reversed", "dead"), "torque": ("limited",), "friction": ("sticky",)}
 UNCHANGED = (1.0, 1.0)
 """Range of a factor that changes nothing."""
@@ -42,7 +47,7 @@ class MissingQuantity:
     def describe_elements(self, names: Sequence[str]) -> str:
         """Return the lack and the elements, as part of a sentence."""
         lacking = [name for name, missing in zip(names, self.is_missing, strict=True) if missing]
-        return f"{self.lack} for {self.element}{'s' * (len(lacking) > 1)} {_quote_names(lacking)}"
+        return f"{self.lack} for {self.element}{'s' * (len(lacking) > 1)} {quote_names(lacking)}"
 
 
 def find_missing_quantities(plant: "Plant") -> tuple[MissingQuantity, ...]:
@@ -51,15 +56,15 @@ def find_missing_quantities(plant: "Plant") -> tuple[MissingQuantity, ...]:
     is_scaled = np.isin(model.actuator_gaintype[motors], [int(kind) for kind in SCALED_GAINS])
     has_gain = model.actuator_gainprm[motors, :3].any(1)
     has_limit = model.actuator_forcelimited[motors].astype(bool)
-    no_friction = _is_disabled(model, mujoco.mjtDisableBit.mjDSBL_FRICTIONLOSS)
-    no_damper = _is_disabled(model, mujoco.mjtDisableBit.mjDSBL_DAMPER)
+    no_friction = is_disabled(model, mujoco.mjtDisableBit.mjDSBL_FRICTIONLOSS)
+    no_damper = is_disabled(model, mujoco.mjtDisableBit.mjDSBL_DAMPER)
     shares_body = np.array([(bodies == body).sum() > 1 for body in bodies])
     actuators: tuple[tuple[str, np.ndarray, str, str], ...] = (
         ("gain", ~(is_scaled & has_gain), "no gain that a factor scales", "Give it a fixed gain"),
         ("torque", ~has_limit, "no forcerange", "Give it one"),
         (
             "torque",
-            has_limit & _find_unreachable_limits(model, motors),
+            has_limit & find_unreachable_limits(model, motors),
             "a forcerange that gain times ctrlrange never reaches",
             "Make it smaller",
         ),
@@ -90,16 +95,11 @@ def check_declared_dynamics(plant: "Plant") -> None:
         *_find_sensor_contradictions(plant, ranges),
         *_find_pose_contradictions(plant, ranges),
     ]
-    if ranges.tilt and not _has_gravity(plant.model):
+    if ranges.tilt and not has_gravity(plant.model):
         found.append(
             f"world.tilt is {ranges.tilt}, and the model has no gravity. Give it gravity, or remove world.tilt"
         )
-    if not found:
-        return
-    head = f"robot '{plant.spec.name}' declares dynamics that {plant.spec.model} cannot show: "
-    more = len(found) - MAX_CONTRADICTIONS
-    rest = [f"and {more} more"] if more > 0 else []
-    raise SpecError(head + ";\n  ".join([*found[:MAX_CONTRADICTIONS], *rest]))
+    refuse_findings(plant.spec, found)
 
 
 def check_world(plant: "Plant", world: World) -> None:
@@ -109,6 +109,7 @@ def check_world(plant: "Plant", world: World) -> None:
         SpecError: If a parameter of the world has no effect on the model.
     """
     world.check_sizes(plant.spec)
+    plant.randomized.check_names(world.parameters, plant.spec.name)
     for missing in plant.missing_quantities:
         factors = getattr(world, missing.factor)
         without_effect = missing.is_missing & (factors != 1)
@@ -124,14 +125,14 @@ def check_world(plant: "Plant", world: World) -> None:
             f"world.payload is {world.payload}, and robot '{plant.spec.name}' has no body that carries it. "
             "Set world.payload_body in its spec"
         )
-    if world.tilt.any() and not _has_gravity(plant.model):
+    if world.tilt.any() and not has_gravity(plant.model):
         raise SpecError(f"world.tilt is {world.tilt}, and {plant.spec.model} has no gravity. Leave it at 0")
 
 
 def _find_payload_contradictions(plant: "Plant", ranges: WorldRanges) -> list[str]:
     model = plant.model
     carriers = [model.body(body).name for body in range(1, model.nbody) if model.body_weldid[body]]
-    known = _quote_names([name for name in carriers if name])
+    known = quote_names([name for name in carriers if name])
     if ranges.payload_body and ranges.payload_body not in carriers:
         return [
             f"world.payload_body is '{ranges.payload_body}', and the model has no moving body of that name. "
@@ -210,31 +211,5 @@ def _find_pose_contradictions(plant: "Plant", ranges: WorldRanges) -> list[str]:
     ]
 
 
-def _find_unreachable_limits(model: mujoco.MjModel, motors: np.ndarray) -> np.ndarray:
-    """Return which motors are too weak to reach their force limit: fixed gain, no bias, and a limited control."""
-    is_simple = (
-        (model.actuator_gaintype[motors] == mujoco.mjtGain.mjGAIN_FIXED)
-        & (model.actuator_biastype[motors] == mujoco.mjtBias.mjBIAS_NONE)
-        & (model.actuator_dyntype[motors] == mujoco.mjtDyn.mjDYN_NONE)
-        & model.actuator_ctrllimited[motors].astype(bool)
-    )
-    ends = np.sort(model.actuator_gainprm[motors, :1] * model.actuator_ctrlrange[motors], 1)
-    limits = model.actuator_forcerange[motors]
-    return is_simple & (ends[:, 0] > limits[:, 0]) & (ends[:, 1] < limits[:, 1])
-
-
-def _has_gravity(model: mujoco.MjModel) -> bool:
-    return bool(model.opt.gravity.any()) and not _is_disabled(model, mujoco.mjtDisableBit.mjDSBL_GRAVITY)
-
-
-def _is_disabled(model: mujoco.MjModel, bit: mujoco.mjtDisableBit) -> bool:
-    return bool(model.opt.disableflags & int(bit))
-
-
 def _get_names(plant: "Plant", element: str) -> tuple[str, ...]:
     return plant.spec.action_names if element == "actuator" else plant.spec.joint_names
-
-
-def _quote_names(names: Sequence[str]) -> str:
-    shown = ", ".join(f"'{name}'" for name in names[:MAX_NAMES])
-    return shown + (f" and {len(names) - MAX_NAMES} more" if len(names) > MAX_NAMES else "")

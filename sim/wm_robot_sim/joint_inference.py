@@ -8,8 +8,9 @@ import numpy as np
 
 from wm_robot.robots.robot_model import ModelJoint, RobotModel
 from wm_robot_sim.inference_notes import ModelSource, Notes, get_unit, round_digits
+from wm_robot_sim.model_quantities import quote_names
 from wm_robot_sim.random_motion import measure_stable_motion
-from wm_robot_sim.robot_tree import RobotTree, quote_names
+from wm_robot_sim.robot_tree import RobotTree
 
 UNLIMITED = 100.0
 """End of the range of a joint without one, in rad (m)."""
@@ -48,7 +49,7 @@ def note_efforts(
         elif not (model.jnt_actfrclimited[number] or all(model.actuator_forcelimited[movers])):
             assumed.append(f"'{joint['name']}' {joint['effort']:g}")
     if passive:
-        notes.inferred.append(f"joints without motor, which are observed: {quote_names(passive)}")
+        notes.inferred.append(f"joints without motor, which are observed: {quote_names(passive, 8)}")
     if assumed:
         notes.assumed.append(
             f"effort limits in N m (N): {', '.join(assumed)}; the most that gain and range of the motors give, since "

@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 import mujoco
 import numpy as np
 
+from wm_robot_sim.model_quantities import quote_names
 from wm_robot_sim.model_reader import list_names
-from wm_robot_sim.robot_tree import quote_names
 
 ROS_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]*")
 PENETRATION = 1e-4
@@ -26,8 +26,8 @@ def find_ros_names(names: Sequence[str]) -> list[str]:
     if not wrong:
         return []
     return [
-        f"no ROS names: {quote_names(wrong)}. Such a name must start with a letter, and have letters, digits and '_' "
-        "only. What is named after it in ROS needs another; rename it in the model"
+        f"no ROS names: {quote_names(wrong, 8)}. Such a name must start with a letter, and have letters, digits "
+        "and '_' only. What is named after it in ROS needs another; rename it in the model"
     ]
 
 

@@ -1,7 +1,6 @@
 """Plant: the compiled MuJoCo model of a robot, and how a world changes its parameters."""
 
 import os
-from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -21,52 +20,13 @@ from wm_robot_sim.declared_dynamics import (
     check_world,
     find_missing_quantities,
 )
+from wm_robot_sim.model_compiler import compile_model
+from wm_robot_sim.model_quantities import PAYLOAD_RADIUS, change_quantity, reset_quantities
 from wm_robot_sim.model_reader import list_names, read_model
-from wm_robot_sim.worlds import World, WorldRanges
-
-PAYLOAD_RADIUS = 0.02
-"""Radius of the ball that represents a payload, in m."""
-
-
-def compile_model(spec: RobotSpec, *, visuals: bool = False) -> mujoco.MjModel:
-    """Compile the robot's model. Without visuals the dynamics are equal, in a hundredth of the memory.
-
-    Some models cannot be compiled without their visuals; they keep them, as the author wrote them.
-
-    Raises:
-        SpecError: If MuJoCo cannot read or compile the model.
-    """
-    path, timestep = find_model_file(spec), WorldRanges.from_spec(spec).timestep
-    if not visuals:
-        # Where discarding visuals is the error, the model below keeps them.
-        with suppress(ValueError):
-            return _compile_file(path, timestep=timestep, discard_visuals=True)
-    try:
-        return _compile_file(path, timestep=timestep)
-    except ValueError as error:
-        cause, remedy = " ".join(str(error).split()), "Correct the model"
-        if timestep and _can_compile(path):
-            remedy = f"It compiles without world.timestep, which is {timestep}: remove that, or set another"
-        raise SpecError(
-            f"robot '{spec.name}' has model '{spec.model}', and MuJoCo cannot compile {path}: {cause}. {remedy}"
-        ) from error
-
-
-def _compile_file(path: Path, *, timestep: float = 0.0, discard_visuals: bool = False) -> mujoco.MjModel:
-    model = mujoco.MjSpec.from_file(str(path))
-    if discard_visuals:
-        model.compiler.discardvisual = True
-    if timestep:
-        model.option.timestep = timestep
-    return model.compile()
-
-
-def _can_compile(path: Path) -> bool:
-    try:
-        _compile_file(path)
-    except ValueError:
-        return False
-    return True
+from wm_robot_sim.randomized_parameters import RandomizedParameters, resolve_parameters
+from wm_robot_sim.signal_changes import SIGNAL_QUANTITIES, SignalChanges, compute_signal_changes
+from wm_robot_sim.world_ranges import WorldRanges
+from wm_robot_sim.worlds import World
 
 
 def describe_model(spec: RobotSpec) -> RobotModel:
@@ -118,6 +78,7 @@ class Plant:
                 "it must be a whole number. Set world.timestep"
             )
         check_declared_dynamics(self)
+        _ = self.randomized
 
     @cached_property
     def substeps(self) -> int:
@@ -156,6 +117,22 @@ class Plant:
         return find_missing_quantities(self)
 
     @cached_property
+    def randomized(self) -> RandomizedParameters:
+        """Parameters that `randomize:` declares."""
+        return resolve_parameters(self.spec, self.model)
+
+    @cached_property
+    def longest_delay(self) -> tuple[int, str]:
+        """Longest delay of a command, in physics steps, and the key that declares it."""
+        shared = WorldRanges.from_spec(self.spec).delay[1], "world.delay"
+        own = [
+            (round(each.high / self.model.opt.timestep), f"randomize '{each.declared.key}'")
+            for each in self.randomized.parameters
+            if each.quantity == "actuator/delay"
+        ]
+        return max([shared, *own], key=lambda each: each[0])
+
+    @cached_property
     def payload_body_id(self) -> int | None:
         name = WorldRanges.from_spec(self.spec).payload_body
         return int(self._find_ids(mujoco.mjtObj.mjOBJ_BODY, (name,))[0]) if name else None
@@ -180,6 +157,8 @@ class Plant:
         """
         check_world(self, world)
         nominal, motors, dofs, bodies = self.model, self.actuator_ids, self.dof_ids, self.body_ids
+        changed = [each for each in self.randomized.parameters if each.quantity not in SIGNAL_QUANTITIES]
+        reset_quantities(model, nominal, [each.declared.quantity for each in changed])
         strength = np.abs(world.gain)
         # An affine gain has three parameters.
         model.actuator_gainprm[motors, :3] = nominal.actuator_gainprm[motors, :3] * strength[:, None]
@@ -195,7 +174,19 @@ class Plant:
             model.body_mass[self.payload_body_id] += world.payload
             model.body_inertia[self.payload_body_id] += 0.4 * world.payload * PAYLOAD_RADIUS**2
         model.opt.gravity[:] = _tilt_gravity(nominal.opt.gravity, world.tilt)
+        for each in changed:
+            change_quantity(model, each.quantity, each.number, world.parameters[each.name])
         mujoco.mj_setConst(model, scratch)
+
+    def limit_pose(self, pose: np.ndarray, model: mujoco.MjModel) -> np.ndarray:
+        """Return a pose within the ranges of the joints, where a world has changed them."""
+        nominal, ranges = self.model.jnt_range[self.joint_ids], model.jnt_range[self.joint_ids]
+        is_changed = (nominal != ranges).any(1)
+        return np.where(is_changed, np.clip(pose, *ranges.T), pose) if is_changed.any() else pose
+
+    def compute_signal_changes(self, world: World) -> SignalChanges:
+        """Return what a world changes in commands and readings; the model does not contain it."""
+        return compute_signal_changes(self.randomized, world, self.spec, self.model.opt.timestep)
 
 
 def _tilt_gravity(gravity: np.ndarray, tilt: np.ndarray) -> np.ndarray:

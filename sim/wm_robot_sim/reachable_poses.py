@@ -5,7 +5,7 @@ import numpy as np
 from wm_robot.errors import SpecError
 from wm_robot.math.kinematics import compute_tip_position
 from wm_robot.spec import RobotSpec
-from wm_robot_sim.worlds import WorldRanges
+from wm_robot_sim.world_ranges import WorldRanges
 
 MAX_TRIES = 24
 DEFAULT_SPREAD = 1 / 3

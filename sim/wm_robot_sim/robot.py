@@ -60,7 +60,7 @@ class SimRobot:
         return self.read()
 
     def compute_gripper_position(self) -> np.ndarray:
-        """True gripper position, `3`, in m."""
+        """Gripper position at the true joint positions, `3`, in m."""
         return self._batch.compute_gripper_position()[0]
 
     def qpos(self) -> np.ndarray:

@@ -8,10 +8,11 @@ import mujoco
 import numpy as np
 from jaxtyping import Float
 
-from wm_robot.spec import RobotSpec
+from wm_robot.spec import RobotSpec, make_home_obs
 from wm_robot_sim.batch import BatchSim
+from wm_robot_sim.model_compiler import compile_model
 from wm_robot_sim.model_reader import list_names
-from wm_robot_sim.plant import Plant, compile_model
+from wm_robot_sim.plant import Plant
 from wm_robot_sim.worlds import DomainRandomization
 
 PASSED, FAILED, NOT_RUN = "passed", "failed", "not run"
@@ -330,7 +331,7 @@ def _make_robots(spec: RobotSpec, count: int, *, disturbance: float = 0.0) -> Ba
     saved["commands"][:] = spec.home_action
     for row, motor in _list_activations(plant):
         saved["physical"][:, 1 + model.nq + model.nv + row] = spec.home_action[motor]
-    saved["obs"][:] = spec.home_obs
+    saved["obs"][:] = make_home_obs(spec)
     saved["obs"][:, : len(home)] = home
     sim.restore(saved)
     return sim

@@ -15,9 +15,10 @@ from wm_robot_sim.control_rate import choose_rate
 from wm_robot_sim.inference_notes import ModelSource, Notes, round_digits
 from wm_robot_sim.joint_inference import UNLIMITED, infer_joint, note_efforts, set_velocities
 from wm_robot_sim.model_findings import find_model_findings, find_ros_names
+from wm_robot_sim.model_quantities import quote_names
 from wm_robot_sim.model_reader import read_model
 from wm_robot_sim.plant import Plant
-from wm_robot_sim.robot_tree import find_robot_tree, quote_names
+from wm_robot_sim.robot_tree import find_robot_tree
 from wm_robot_sim.tip_choice import choose_tip
 from wm_robot_sim.world_inference import infer_world
 
@@ -72,7 +73,7 @@ def infer_robot(
     endless = [joint.name for joint in joints if joint.range is None]
     if endless:
         notes.assumed.append(
-            f"range of joints {quote_names(endless)}: ±{UNLIMITED:g} rad (m), since the model has none"
+            f"range of joints {quote_names(endless, 8)}: ±{UNLIMITED:g} rad (m), since the model has none"
         )
     note_efforts(tree, values["joints"], model, notes)
     values["actuators"] = [

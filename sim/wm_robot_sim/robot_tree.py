@@ -9,6 +9,7 @@ import numpy as np
 from wm_robot.errors import SpecError
 from wm_robot.robots.robot_model import ModelActuator, RobotModel
 from wm_robot.spec import JOINT_KINDS
+from wm_robot_sim.model_quantities import quote_names
 
 
 @dataclass(frozen=True)
@@ -69,18 +70,12 @@ def find_robot_tree(model: mujoco.MjModel, described: RobotModel, what: str) -> 
             unobserved.append(joint.name)
     if objects:
         left_out.append(
-            f"left out, since no actuator moves the object that they belong to: joints {quote_names(objects)}. To "
+            f"left out, since no actuator moves the object that they belong to: joints {quote_names(objects, 8)}. To "
             "observe one, add it to joints"
         )
     if unobserved:
-        left_out.append(f"left out, since ball joints are not observed: joints {quote_names(unobserved)}")
+        left_out.append(f"left out, since ball joints are not observed: joints {quote_names(unobserved, 8)}")
     return RobotTree(tuple(joints), actuators, moved, tuple(left_out))
-
-
-def quote_names(names: Sequence[str], most: int = 8) -> str:
-    """Return names in quotes, the first ones of a long list."""
-    more = f" and {len(names) - most} more" if len(names) > most else ""
-    return ", ".join(f"'{name}'" for name in names[:most]) + more
 
 
 def _choose_moved_joints(

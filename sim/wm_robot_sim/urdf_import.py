@@ -15,8 +15,8 @@ import numpy as np
 from wm_robot.errors import SpecError
 from wm_robot_sim.model_findings import PENETRATION
 from wm_robot_sim.model_import import parse_model_file
+from wm_robot_sim.model_quantities import quote_names
 from wm_robot_sim.model_reader import list_names
-from wm_robot_sim.robot_tree import quote_names
 
 READABLE = (".stl", ".obj", ".msh")
 """Endings of meshes that MuJoCo reads."""
@@ -351,7 +351,7 @@ def _add_servos(
         )
     if mimics:
         task.inferred.append(
-            f"joints that mimic another, by an equality, without servo: {quote_names(sorted(mimics))}"
+            f"joints that mimic another, by an equality, without servo: {quote_names(sorted(mimics), 8)}"
         )
     for first, second in _find_contacts(task, model, home):
         ElementTree.SubElement(contacts, "exclude", {"body1": first, "body2": second})

@@ -17,8 +17,8 @@ def parse_world(text: str, spec: RobotSpec, *, seed: int) -> World:
     """Parse a world from text.
 
     Args:
-        text: `nominal`; `random`, drawn by the seed; or JSON: fields of `World` that differ from the
-            nominal one, or `{"loaded": {"payload": …, "weak_joint": …, "gain": …}}`.
+        text: `nominal`; `random`, drawn by the seed; or JSON: fields of `World` and parameters of `randomize:` that
+            differ from the nominal one, or `{"loaded": {"payload": …, "weak_joint": …, "gain": …}}`.
 
     Raises:
         ConfigError: If the text has another form.
@@ -30,9 +30,18 @@ def parse_world(text: str, spec: RobotSpec, *, seed: int) -> World:
         return distribution.sample(np.random.default_rng(seed))
     try:
         values = json.loads(text)
+        if not isinstance(values, dict):
+            raise TypeError(f"it is {type(values).__name__}")
         if set(values) == {"loaded"}:
             return distribution.make_loaded_world(**values["loaded"])
-        return World.from_dict({**distribution.make_nominal_world().to_dict(), **values}).check_sizes(spec)
+        nominal = distribution.make_nominal_world()
+        # A name with a slash is a parameter of `randomize:`.
+        named = {name: value for name, value in values.items() if "/" in name}
+        rest = {name: value for name, value in values.items() if name not in named}
+        parameters = {**nominal.parameters, **rest.pop("parameters", {}), **named}
+        distribution.randomized.check_names(parameters, spec.name)
+        world = World.from_dict({**nominal.to_dict(), **rest, "parameters": parameters})
+        return world.check_sizes(spec)
     except json.JSONDecodeError as error:
         raise ConfigError(f"world is {text!r}; {EXPECTED_FORM}") from error
     except (SpecError, TypeError, ValueError) as error:

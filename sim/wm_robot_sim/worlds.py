@@ -3,33 +3,29 @@
 Parameters: masses, motors, friction, sensors, gravity and faults.
 """
 
-import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
-from difflib import get_close_matches
-from numbers import Integral, Real
 from typing import Any
 
 import numpy as np
 
 from wm_robot.errors import SpecError
 from wm_robot.spec import RobotSpec
+from wm_robot_sim.model_compiler import compile_model
+from wm_robot_sim.randomization import check_parameter, scale_parameter
+from wm_robot_sim.randomized_parameters import RandomizedParameters, resolve_parameters
+from wm_robot_sim.world_ranges import INTEGER_FIELDS, WorldRanges, check_number, reject_unknown_fields
 
-FAULTS = ("weak", "limited", "reversed", "sticky", "dead")
 HEALTHY = "ok"
 ARRAY_FIELDS = ("gain", "torque", "friction", "damping", "mass", "bias", "tilt")
 
-LOG_UNIFORM_RANGES = ("mass", "gain", "torque", "friction", "damping")
-"""Ranges of factors that are drawn log-uniformly."""
-RANGE_FIELDS = (*LOG_UNIFORM_RANGES, "payload", "delay")
-INTEGER_FIELDS = ("delay", "sensor_delay")
-"""Fields that count physics steps."""
 DRIVE_SPREAD = 0.65
 LOG_SPREADS = {"torque": 0.3, "friction": 0.7, "damping": 0.25, "mass": 0.12}
 BIAS_SPREAD = 0.005
 PAYLOAD_SPREAD = 0.2
 DELAY_SPREAD = 4.0
 TILT_SPREAD = 0.04
+NOT_RANDOMIZED = RandomizedParameters()
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -63,6 +59,10 @@ class World:
     """Age of a reading, in physics steps; less than a control period."""
     fault: tuple[str, ...] = ()
     """`A`, fault of each motor, `ok` for none. A label for reports: the arrays above have its effect."""
+    parameters: Mapping[str, float] = field(default_factory=dict)
+    """Value of each parameter that `randomize:` declares, by name: a factor, a shift, a time in s or a mass in kg."""
+    spreads: Mapping[str, float] = field(default_factory=dict)
+    """Usual deviation of each parameter, for `to_vector`; of a factor that of its logarithm."""
 
     def __post_init__(self) -> None:
         for name in ARRAY_FIELDS:
@@ -72,7 +72,22 @@ class World:
                 why = "" if name == "tilt" else f", as many as {like}"
                 raise SpecError(f"world.{name} is {values}; it must be {size} finite numbers{why}")
         for name in ("payload", "delay", "position_noise", "velocity_noise", "sensor_delay"):
-            _check_number(f"world.{name}", getattr(self, name), is_integer=name in INTEGER_FIELDS)
+            check_number(f"world.{name}", getattr(self, name), is_integer=name in INTEGER_FIELDS)
+        self._check_parameters()
+
+    def _check_parameters(self) -> None:
+        for name, values in (("parameters", self.parameters), ("spreads", self.spreads)):
+            if not isinstance(values, Mapping):
+                raise SpecError(f"world.{name} is {values!r}; it must be a mapping of names to numbers")
+        for name, value in self.parameters.items():
+            check_parameter(name, value)
+        if list(self.spreads) != list(self.parameters):
+            raise SpecError(
+                f"world.spreads names {list(self.spreads)}; it must be the names of world.parameters, "
+                f"{list(self.parameters)}"
+            )
+        for name, spread in self.spreads.items():
+            check_number(f"world.spreads '{name}'", spread, low=np.finfo(float).tiny)
 
     def check_sizes(self, spec: RobotSpec) -> "World":
         """Return the world itself, after a check of its sizes against a spec.
@@ -99,14 +114,16 @@ class World:
             self.bias / BIAS_SPREAD,
             [self.payload / PAYLOAD_SPREAD, self.delay / DELAY_SPREAD],
             self.tilt / TILT_SPREAD,
+            [float(scale_parameter(name, x)) / self.spreads[name] for name, x in self.parameters.items()],
         )
         return np.concatenate(parts).astype(np.float32)
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain values for JSON."""
         values = {f.name: getattr(self, f.name) for f in fields(self)}
-        return {k: v.tolist() if isinstance(v, np.ndarray) else list(v) if isinstance(v, tuple) else v
-                for k, v in values.items()}  # fmt: skip
+        if not self.parameters:
+            del values["parameters"], values["spreads"]
+        return {name: _convert_to_plain(value) for name, value in values.items()}
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> "World":
@@ -115,139 +132,12 @@ class World:
         Raises:
             SpecError: If a key is unknown or a value is invalid.
         """
-        _reject_unknown_fields(cls, values)
+        reject_unknown_fields(cls, values)
         try:
             arrays = {name: np.array(values[name], float) for name in ARRAY_FIELDS}
         except (KeyError, TypeError, ValueError) as error:
             raise SpecError(f"world: {type(error).__name__}: {error}") from error
         return cls(**{**values, **arrays, "fault": tuple(values.get("fault", ()))})
-
-
-@dataclass(frozen=True, kw_only=True)
-class WorldRanges:
-    """World ranges: the `world:` section of a spec. Pairs are low and high; factors are drawn log-uniformly."""
-
-    payload: tuple[float, float] = (0.0, 0.0)
-    """In kg, drawn uniformly."""
-    payload_chance: float = 1.0
-    """Share of worlds with a payload."""
-    payload_body: str = ""
-    """Body that carries the payload."""
-    mass: tuple[float, float] = (1.0, 1.0)
-    gain: tuple[float, float] = (1.0, 1.0)
-    torque: tuple[float, float] = (1.0, 1.0)
-    friction: tuple[float, float] = (1.0, 1.0)
-    damping: tuple[float, float] = (1.0, 1.0)
-    bias: float = 0.0
-    """Standard deviation, in rad (m)."""
-    delay: tuple[int, int] = (0, 0)
-    """In physics steps, both ends included."""
-    tilt: float = 0.0
-    """Largest slope along x and along y, in rad."""
-    position_noise: float = 0.0
-    velocity_noise: float = 0.0
-    sensor_delay: int = 0
-    fault_counts: tuple[float, ...] = (1.0,)
-    """Chances of 0, 1, 2 … faulty motors."""
-    faults: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
-    """For each kind its `chance` among faults and the `range` of its factor."""
-    pose_center: tuple[float, ...] = ()
-    """Center of the reachable poses, in rad (m); empty for the middle of each joint's range."""
-    pose_spread: tuple[float, ...] = ()
-    """Largest distance of a reachable pose from the center, in rad (m); empty for a third of the joint's range. No
-    pose leaves the range of its joint and servos."""
-    clearance: float = -np.inf
-    """Lowest height of the gripper in a reachable pose, in m."""
-    timestep: float = 0.0
-    """Physics step in s; 0 for the model's own."""
-
-    def __post_init__(self) -> None:
-        for name in RANGE_FIELDS:
-            _check_range(
-                f"world.{name}",
-                getattr(self, name),
-                must_be_positive=name in LOG_UNIFORM_RANGES,
-                is_integer=name in INTEGER_FIELDS,
-            )
-        for name in ("bias", "tilt", "position_noise", "velocity_noise", "sensor_delay", "timestep"):
-            _check_number(f"world.{name}", getattr(self, name), is_integer=name in INTEGER_FIELDS)
-        _check_number("world.payload_chance", self.payload_chance, high=1.0)
-        if self.clearance != -np.inf:
-            _check_number("world.clearance", self.clearance, low=-np.inf)
-        if not isinstance(self.payload_body, str):
-            raise SpecError(f"world.payload_body is {self.payload_body!r}; it must be the name of a body")
-        _check_numbers("world.pose_center", self.pose_center, low=-np.inf)
-        _check_numbers("world.pose_spread", self.pose_spread)
-        self._check_faults()
-
-    def _check_faults(self) -> None:
-        _check_numbers("world.fault_counts", self.fault_counts, high=1.0)
-        if abs(sum(self.fault_counts) - 1) > 1e-6:
-            raise SpecError(f"world.fault_counts is {self.fault_counts}; it must sum to 1")
-        if not isinstance(self.faults, Mapping):
-            raise SpecError(
-                f"world.faults is {self.faults!r}; it must be a mapping of some of {list(FAULTS)}"
-            )
-        unknown = sorted(map(str, set(self.faults) - set(FAULTS)))
-        if unknown:
-            raise SpecError(f"world.faults has {unknown}; it must be some of {list(FAULTS)}")
-        for kind, fault in self.faults.items():
-            name = f"world.faults.{kind}"
-            if not isinstance(fault, Mapping) or set(fault) - {"chance", "range"}:
-                raise SpecError(f"{name} is {fault!r}; it must be such as {{chance: 0.5, range: [0.3, 0.5]}}")
-            _check_range(f"{name}.range", fault.get("range"), must_be_positive=False)
-            _check_number(f"{name}.chance", fault.get("chance"))
-        if self.faults and not sum(fault["chance"] for fault in self.faults.values()):
-            raise SpecError("world.faults has chances of 0 only; one must be above 0")
-        can_occur = sum(self.fault_counts[1:]) > 0
-        if can_occur and not self.faults:
-            raise SpecError(
-                f"world.fault_counts is {self.fault_counts}, and world.faults has no kind; add one, or "
-                "remove fault_counts"
-            )
-        if self.faults and not can_occur:
-            raise SpecError(
-                f"world.faults has {sorted(self.faults)}, and none occurs, because world.fault_counts is "
-                f"{self.fault_counts}; set it to the chances of 0, 1, 2 … faults, such as [0.5, 0.5]"
-            )
-
-    @classmethod
-    def from_spec(cls, spec: RobotSpec) -> "WorldRanges":
-        """Read the ranges of a spec.
-
-        Raises:
-            SpecError: If a key is unknown, a value is invalid, or its size is not that of the robot.
-        """
-        try:
-            _reject_unknown_fields(cls, spec.world)
-            values: dict[str, Any] = {
-                k: tuple(v) if isinstance(v, list) else v for k, v in spec.world.items()
-            }
-            return cls(**values)._check_sizes(spec)
-        except SpecError as error:
-            raise SpecError(f"robot '{spec.name}': {error}") from error
-
-    def _check_sizes(self, spec: RobotSpec) -> "WorldRanges":
-        """Return the ranges themselves, after a check of their sizes against a spec."""
-        for name in ("pose_center", "pose_spread"):
-            values = getattr(self, name)
-            if len(values) not in (0, len(spec.joints)):
-                raise SpecError(
-                    f"world.{name} is {values}; it must have {len(spec.joints)} numbers, one for each of "
-                    f"{list(spec.joint_names)}"
-                )
-        for joint, limits, value in zip(spec.joint_names, spec.pose_limits, self.pose_center, strict=False):
-            if not limits[0] <= value <= limits[1]:
-                raise SpecError(
-                    f"world.pose_center of '{joint}' is {value}; it must be in its range {limits.tolist()}"
-                )
-        most = max(np.flatnonzero(self.fault_counts), default=0)
-        if most > spec.action_dim:
-            raise SpecError(
-                f"world.fault_counts is {self.fault_counts}, up to {most} faulty motors; the robot has "
-                f"{spec.action_dim}. Give at most {spec.action_dim + 1} chances"
-            )
-        return self
 
 
 class DomainRandomization:
@@ -256,6 +146,7 @@ class DomainRandomization:
     def __init__(self, spec: RobotSpec):
         self.spec = spec
         self.ranges = WorldRanges.from_spec(spec)
+        self.randomized = resolve_parameters(spec, compile_model(spec)) if spec.randomize else NOT_RANDOMIZED
 
     @property
     def parameter_names(self) -> tuple[str, ...]:
@@ -265,7 +156,7 @@ class DomainRandomization:
         listed += [(motors if name == "torque" else joints, name) for name in LOG_SPREADS]
         listed += [(joints, "bias")]
         each = tuple(f"{part}/{what}" for parts, what in listed for part in parts)
-        return (*each, "payload", "delay", "tilt_x", "tilt_y")
+        return (*each, "payload", "delay", "tilt_x", "tilt_y", *self.randomized.names)
 
     def make_nominal_world(self) -> World:
         """Return the robot as its spec describes it: no load, no fault, unbiased sensors with their noise."""
@@ -282,6 +173,8 @@ class DomainRandomization:
             velocity_noise=self.ranges.velocity_noise,
             sensor_delay=self.ranges.sensor_delay,
             fault=(HEALTHY,) * motors,
+            parameters=self.randomized.nominal_values,
+            spreads=self.randomized.spreads,
         )
 
     def sample(self, rng: np.random.Generator) -> World:
@@ -301,7 +194,7 @@ class DomainRandomization:
             payload=float(rng.uniform(*ranges.payload)) * loaded,
             delay=int(rng.integers(ranges.delay[0], ranges.delay[1] + 1)),
         )
-        return self._add_faults(world, rng)
+        return self._add_parameters(self._add_faults(world, rng), rng)
 
     def make_loaded_world(self, *, payload: float, weak_joint: str, gain: float) -> World:
         """Return the nominal robot after a named change: a load in the gripper and one weak motor.
@@ -329,20 +222,37 @@ class DomainRandomization:
         if not count:
             return world
         chances = np.array([self.ranges.faults[kind]["chance"] for kind in kinds], float)
-        gain, torque, friction = world.gain.copy(), world.torque.copy(), world.friction.copy()
-        fault = list(world.fault)
+        faults = []
         for motor in rng.choice(self.spec.action_dim, count, replace=False):
             kind = kinds[rng.choice(len(kinds), p=chances / chances.sum())]
-            factor = rng.uniform(*self.ranges.faults[kind]["range"])
+            faults.append((int(motor), kind, rng.uniform(*self.ranges.faults[kind]["range"])))
+        return self._with_faults(world, faults)
+
+    def _add_parameters(self, world: World, rng: np.random.Generator) -> World:
+        """Draw what `randomize:` declares, after everything else: the other draws stay those without it."""
+        values = {each.name: each.sample(rng) for each in self.randomized.parameters}
+        faults = list(self.randomized.draw_fault_factors(rng))
+        return self._with_faults(replace(world, parameters=values), faults) if values or faults else world
+
+    def _with_faults(self, world: World, faults: Sequence[tuple[int, str, float]]) -> World:
+        gain, torque, friction = world.gain.copy(), world.torque.copy(), world.friction.copy()
+        labels = list(world.fault)
+        for motor, kind, factor in faults:
             joint = self.spec.joint_names.index(self.spec.actuators[motor].joint)
-            fault[motor] = kind
+            labels[motor] = kind
             if kind == "limited":
                 torque[motor] *= factor
             elif kind == "sticky":
                 friction[joint] *= factor
             else:
                 gain[motor] *= -factor if kind == "reversed" else factor
-        return replace(world, gain=gain, torque=torque, friction=friction, fault=tuple(fault))
+        return replace(world, gain=gain, torque=torque, friction=friction, fault=tuple(labels))
+
+
+def _convert_to_plain(value: Any) -> Any:
+    if isinstance(value, np.ndarray):
+        return value.tolist()
+    return list(value) if isinstance(value, tuple) else dict(value) if isinstance(value, Mapping) else value
 
 
 def sample_log_uniform(
@@ -351,64 +261,3 @@ def sample_log_uniform(
     """Draw numbers whose logarithm is uniform between those of the bounds."""
     low, high = np.log(bounds)
     return np.exp(rng.uniform(low, high, shape))
-
-
-def _check_range(name: str, bounds: Any, *, must_be_positive: bool, is_integer: bool = False) -> None:
-    """Reject a value that is no range.
-
-    Args:
-        must_be_positive: Whether the numbers must be above 0, instead of at least 0.
-    """
-    pair = tuple(bounds) if isinstance(bounds, list | tuple) else ()
-    fits = len(pair) == 2 and all(_is_number(x, is_integer=is_integer) for x in pair)
-    if not fits or not 0 <= pair[0] <= pair[1] or (must_be_positive and pair[0] == 0):
-        numbers = "two whole numbers" if is_integer else "two numbers"
-        example = "[0, 3]" if is_integer else "[0.5, 1.5]"
-        expected = f"{numbers}, low and high, {'above' if must_be_positive else 'from'} 0, such as {example}"
-        raise SpecError(f"{name} is {bounds!r}; it must be {expected}{_describe_yaml_numbers(bounds)}")
-
-
-def _check_numbers(name: str, values: Any, *, low: float = 0.0, high: float = np.inf) -> None:
-    """Reject a value that is no list of numbers between two bounds."""
-    if not isinstance(values, list | tuple):
-        raise SpecError(f"{name} is {values!r}; it must be a list of numbers")
-    for number, value in enumerate(values):
-        _check_number(f"{name}[{number}]", value, low=low, high=high)
-
-
-def _check_number(
-    name: str, value: Any, *, low: float = 0.0, high: float = np.inf, is_integer: bool = False
-) -> None:
-    """Reject a value that is no finite number between two bounds."""
-    if not _is_number(value, is_integer=is_integer) or not low <= value <= high:
-        bounds = (
-            "" if low == -np.inf else f", not below {low:g}" + (f" and not above {high:g}") * (high < np.inf)
-        )
-        kind = "a whole number" if is_integer else "a number"
-        raise SpecError(f"{name} is {value!r}; it must be {kind}{bounds}{_describe_yaml_numbers(value)}")
-
-
-def _is_number(value: Any, *, is_integer: bool) -> bool:
-    # A boolean is an integer in Python.
-    is_kind = type(value) is not bool and isinstance(value, Integral if is_integer else Real)
-    try:
-        return is_kind and math.isfinite(value)
-    except OverflowError:
-        return False
-
-
-def _describe_yaml_numbers(value: Any) -> str:
-    """Return a hint for numbers that YAML reads as text; empty where there is none."""
-    parts = value if isinstance(value, list | tuple) else [value]
-    texts = [part for part in parts if isinstance(part, str)]
-    return ". YAML reads it as text: write it without quotes, and 1e-3 as 1.0e-3" if texts else ""
-
-
-def _reject_unknown_fields(kind: type, values: Mapping[str, Any]) -> None:
-    """Reject a key that is no field of a world or of its ranges."""
-    known = sorted(f.name for f in fields(kind))
-    unknown = sorted(map(str, set(values) - set(known)))
-    if unknown:
-        close = get_close_matches(unknown[0], known, n=1)
-        guess = f"Did you mean '{close[0]}'? It" if close else "it"
-        raise SpecError(f"world has no field {unknown}; {guess} has {known}")

@@ -130,8 +130,12 @@ def test_a_folder_that_was_named_is_the_only_one_that_is_looked_in(tmp_path):
 
 
 def test_a_robot_by_the_path_of_its_spec_has_the_bases_of_its_name(tmp_path):
-    for name in ("arm.yaml", "arm.xml"):
-        shutil.copy(find_spec_path("arm").with_name(name), tmp_path / name.replace(".yaml", "-copy.yaml"))
+    for name, copy in (
+        ("arm.yaml", "arm-copy.yaml"),
+        ("arm.model.json", "arm-copy.model.json"),
+        ("arm.xml", "arm.xml"),
+    ):
+        shutil.copy(find_spec_path("arm").with_name(name), tmp_path / copy)
     path = tmp_path / "arm-copy.yaml"
     assert set(check_bases(setting(SHIPPED, str(path)), ["ekf"])) == {"ekf"}
     path.write_text(path.read_text().replace("rate: 50", "rate: 25"))

@@ -9,7 +9,7 @@ pytestmark = pytest.mark.sim
 pytest.importorskip("mujoco")
 
 from wm_robot.errors import SpecError
-from wm_robot.robots import load_spec
+from wm_robot.robots import ROBOTS_FOLDER, load_spec
 from wm_robot.robots.robot_model import RobotModel
 from wm_robot.spec import RobotSpec
 from wm_robot_cli.main import main
@@ -120,8 +120,9 @@ def test_check_of_a_contradiction_is_a_mistake_with_both_values(path, capsys):
     assert not path.with_name("crane.model.json").exists()
 
 
-@pytest.mark.parametrize("name", ["arm", "cartpole", "reacher"])
+@pytest.mark.parametrize("name", sorted(path.stem for path in ROBOTS_FOLDER.glob("*.yaml")))
 def test_a_robot_that_ships_has_the_model_that_is_stored(name, capsys):
-    pytest.importorskip("dm_control") if name != "arm" else None
+    if RobotSpec.load(ROBOTS_FOLDER / f"{name}.yaml").model.startswith("dm_control:"):
+        pytest.importorskip("dm_control")
     assert run("check", name, "--json") == 0
     assert not json.loads(capsys.readouterr().out.splitlines()[-1])["changed"]

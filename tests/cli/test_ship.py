@@ -172,6 +172,21 @@ def test_what_it_was_measured_on_and_when_comes_with_it(here, capsys):
     assert "bench control" in told and "# point-gru" in told
 
 
+def test_the_card_says_in_words_what_the_base_was_trained_on(here, capsys):
+    path = here / "point-gru" / "base.json"
+    base = json.loads(path.read_text())
+    base["card"]["trained_on"] = [
+        "mass of forearm: 0.8 to 1.2 times",
+        "delay of the sensors: 2 physics steps",
+    ]
+    said(capsys, *ship(here))
+    assert "## Trained on" not in said(capsys, "state", "inspect", here / "b", "--card")
+    path.write_text(json.dumps(base))
+    said(capsys, *ship(here, "--product", "described"))
+    told = said(capsys, "state", "inspect", here / "b", "--card")
+    assert "## Trained on\n\n- mass of forearm: 0.8 to 1.2 times\n- delay of the sensors: 2 physics" in told
+
+
 def test_a_measurement_of_another_base_is_refused(here, capsys):
     (here / "x.json").write_text(json.dumps(RECORD | {"bases": {"gru": "f" * 64}}))
     assert "none of which is the base of this state" in refused(

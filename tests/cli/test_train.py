@@ -22,7 +22,7 @@ from wm_robot.training.trainer import Trainer
 from wm_robot_cli import pretrain_state
 from wm_robot_cli.export import EXIT_MODELS_DIFFER
 from wm_robot_cli.main import main
-from wm_robot_cli.train import COMPARED_VARIANTS
+from wm_robot_cli.variants import COMPARED_VARIANTS
 
 TINY = (
     *(

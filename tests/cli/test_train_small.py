@@ -15,13 +15,15 @@ from wm_robot import tasks
 from wm_robot.agent.agent import Agent
 from wm_robot.agent.onnx_files import load_functions
 from wm_robot.agent.plan_monitor import PlanMonitor
-from wm_robot.errors import SpecError
+from wm_robot.errors import ConfigError, SnapshotError, SpecError
 from wm_robot.math.kinematics import Array
 from wm_robot.model.base import load_base
 from wm_robot.model.calibration import load_calibration
+from wm_robot.robots import load_spec
 from wm_robot.spec import RobotSpec
 from wm_robot.tasks import Reward
 from wm_robot.training.export import base_graphs
+from wm_robot_cli.check import check_robot
 from wm_robot_cli.train import train_base
 from wm_robot_sim.robot import SimRobot
 
@@ -48,10 +50,10 @@ def task_of_one_number(monkeypatch) -> None:
     """A task whose goal is one number, for one channel of the observation."""
 
     def make_reward(spec: RobotSpec) -> Reward:
-        def compute_reward(seen: Array, action: Array, goal: Array) -> Array:
+        def compute_reward(before: Array, action: Array, seen: Array, goal: Array) -> Array:
             return -((seen - goal) ** 2).sum(-1)
 
-        return Reward(lambda next_obs: next_obs[..., :1], compute_reward)
+        return Reward(compute_reward, lambda obs: obs[..., :1])
 
     monkeypatch.setitem(tasks.REWARDS, "one_number", make_reward)
 
@@ -59,10 +61,12 @@ def task_of_one_number(monkeypatch) -> None:
 TASKS = {"track": {"reward": "one_number", "goal": 1}}
 
 
-def train(spec: RobotSpec, folder: Path, **options: object) -> None:
+def train(spec: RobotSpec, folder: Path, **options: object) -> RobotSpec:
+    """Train a tiny base; return the spec as it is loaded from now on, with what is stored of its model."""
     path = folder / f"{spec.name}.yaml"
     path.write_text(yaml.safe_dump(json.loads(json.dumps(spec.to_dict(), default=dict))))
     train_base(str(path), **{**TINY, "out": folder / "base", **options})
+    return load_spec(path)
 
 
 def live(agent: Agent, robot: SimRobot, steps: int) -> np.ndarray:
@@ -84,7 +88,7 @@ def test_one_joint_with_one_servo_and_one_channel_is_trained_plans_updates_and_r
         tasks=TASKS,
         world={"gain": [0.7, 1.4], "delay": [0, 2]},
     )
-    train(spec, folder)
+    spec = train(spec, folder)
     base = load_base(folder / "base")
     assert load_calibration(folder / "base", base).horizons
     graphs = load_functions(folder / "base", base)
@@ -118,10 +122,31 @@ def test_one_joint_with_one_motor_is_trained_with_other_memories(folder, monkeyp
         tasks=TASKS,
         world={"gain": [0.7, 1.4]},
     )
-    train(spec, folder, memory=memory)
+    spec = train(spec, folder, memory=memory)
     agent, robot = Agent(load_base(folder / "base"), spec, task="track", seed=0), SimRobot(spec, seed=0)
     agent.begin(robot.last_action)
     assert np.isfinite(live(agent, robot, 6)).all()
+
+
+def test_a_corrected_model_is_never_trained_on_what_was_simulated_before(folder, monkeypatch):
+    monkeypatch.setattr(base_graphs, "export_graphs", lambda *_, **__: {"plan": 0.0})
+    spec = make_hinge(folder, JOINT, SERVO, interfaces=["position"], tasks=TASKS)
+    path, model = folder / f"{spec.name}.yaml", folder / spec.model
+    before = train(spec, folder, out=folder / "first")
+    model.write_text(model.read_text().replace('mass="0.3"', 'mass="0.6"'))
+    with pytest.raises(SpecError, match="changed since .* it behaves otherwise. Run .*: wm-robot check"):
+        train_base(str(path), **{**TINY, "out": folder / "second"})
+    check_robot(str(path))
+    with pytest.raises(
+        SnapshotError, match="trajectories-0.safetensors was collected with robot .* instead of"
+    ):
+        train_base(str(path), **{**TINY, "out": folder / "second"})
+    after = train(spec, folder, out=folder / "second", data=folder / "data", work=folder / "work")
+    first, second = (load_base(folder / name).manifest for name in ("first", "second"))
+    assert first["weights_sha256"] != second["weights_sha256"]
+    assert (first["spec_digest"], second["spec_digest"]) == (before.compute_digest(), after.compute_digest())
+    with pytest.raises(SnapshotError, match="was trained for robot"):
+        load_base(folder / "first").check_spec(after)
 
 
 def test_a_long_delay_is_covered_by_the_actions_that_the_model_receives(folder, monkeypatch):
@@ -142,12 +167,12 @@ def test_a_delay_as_long_as_a_plan_is_refused_before_anything_is_simulated(folde
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"tasks": {}}, "robot 'leg' has no task ''; it has \\[\\]"),
+        ({"tasks": {}}, "robot 'leg' has no task. Add one to its spec, or use --reward"),
         ({"tasks": {"reach": {"reward": "reach", "goal": 3}}}, "robot 'leg' has no chain"),
         ({"world": {"payload": [0.1, 0.5]}}, "world.payload is .*, and no body carries it"),
     ],
 )
 def test_what_cannot_work_is_refused_before_anything_is_simulated(folder, capsys, changes, words):
-    with pytest.raises(SpecError, match=words):
+    with pytest.raises((ConfigError, SpecError), match=words):
         train(make_leg(folder, **{"tasks": TASKS, **changes}), folder)
     assert "collecting" not in capsys.readouterr().out

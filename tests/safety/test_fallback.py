@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from tests.safety.specs import every, spec_of
 from wm_robot.safety.fallback import FallbackController
 from wm_robot.safety.gate import Gate
-from wm_robot.spec import RobotSpec
+from wm_robot.spec import RobotSpec, make_home_obs
 from wm_robot.types import Observation
 
 SPECS = {
@@ -85,7 +85,7 @@ def test_home_is_the_middle_of_what_joint_and_servo_reach_and_a_named_position_s
     np.testing.assert_allclose(baseline.home, [0.4, -1.425, 0.05, 2.2], atol=1e-6)
     np.testing.assert_array_equal(baseline.home, spec.home_action)
     gate = Gate(spec, spec.home_action)
-    obs = Observation(stamp=0.0, values=spec.home_obs)
+    obs = Observation(stamp=0.0, values=make_home_obs(spec))
     assert not gate(spec.home_action, obs, now=0.0).violations
 
 

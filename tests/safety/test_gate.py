@@ -11,7 +11,7 @@ from tests.safety.specs import every, spec_of
 from wm_robot.safety.braking import compute_braking_distance
 from wm_robot.safety.gate import Gate
 from wm_robot.safety.limit_violations import ACTION_RULES, OBSERVATION_RULES, LimitRule
-from wm_robot.spec import RobotSpec
+from wm_robot.spec import RobotSpec, make_home_obs
 from wm_robot.types import Observation
 
 JOINTS = 3
@@ -249,7 +249,7 @@ def test_a_refusal_names_the_bound_that_was_crossed_where_the_range_is_on_one_si
     )
     values["joints"][0]["position"] = values["actuators"][0]["range"] = (5.0, 5.1)
     gate = Gate(spec := RobotSpec.from_dict(values), spec.home_action)
-    obs = Observation(stamp=0.0, values=spec.home_obs)
+    obs = Observation(stamp=0.0, values=make_home_obs(spec))
     (low,) = gate(np.float32([0.5]), obs, now=0.0).violations
     assert low.rule == LimitRule.FAR and low.limit == pytest.approx(4.0)
     (high,) = gate(np.float32([9.0]), obs, now=0.0).violations

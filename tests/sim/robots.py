@@ -5,12 +5,13 @@ from dataclasses import replace
 
 import numpy as np
 
-from wm_robot.robots import load_spec
+from wm_robot.robots import ROBOTS_FOLDER, load_spec
 from wm_robot.spec import RobotSpec
 from wm_robot_sim.batch import BatchSim
 from wm_robot_sim.worlds import DomainRandomization, World
 
-ROBOTS = ("arm", "cartpole", "reacher")
+ROBOTS = tuple(sorted(path.stem for path in ROBOTS_FOLDER.glob("*.yaml")))
+"""All that ship."""
 ARM = load_spec("arm")
 ARM_WORLDS = DomainRandomization(ARM)
 

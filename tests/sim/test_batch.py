@@ -9,7 +9,8 @@ from tests.sim.robots import ARM, ARM_WORLDS, ROBOTS, arms, held, silent, some_w
 from wm_robot.errors import SpecError, UnsafeActionError
 from wm_robot.robots import load_spec
 from wm_robot_sim.batch import BatchSim
-from wm_robot_sim.plant import Plant, compile_model
+from wm_robot_sim.model_compiler import compile_model
+from wm_robot_sim.plant import Plant
 from wm_robot_sim.reachable_poses import compute_gripper_positions, sample_reachable_poses
 
 pytestmark = pytest.mark.sim
@@ -284,7 +285,7 @@ def test_a_robot_starts_at_rest_clear_of_the_table():
     sim = BatchSim(ARM, [silent()] * 64, seed=0)
     np.testing.assert_allclose(sim.obs[:, :6], sim.last_action, atol=1e-6)
     assert not sim.obs[:, 6:].any()
-    assert (sim.compute_gripper_position()[:, 2] >= sim._ranges.clearance).all()
+    assert (sim.compute_gripper_position()[:, 2] >= ARM_WORLDS.ranges.clearance).all()
     assert sim.true_joint_positions().std(0).min() > 0.2
 
 

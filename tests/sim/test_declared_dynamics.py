@@ -11,7 +11,8 @@ from tests.sim.small_robots import make_hinge, make_leg
 from wm_robot.errors import SpecError
 from wm_robot.robots import load_spec
 from wm_robot_sim.batch import BatchSim
-from wm_robot_sim.plant import Plant, compile_model
+from wm_robot_sim.model_compiler import compile_model
+from wm_robot_sim.plant import Plant
 from wm_robot_sim.robot import SimRobot
 from wm_robot_sim.worlds import DomainRandomization
 

@@ -18,8 +18,9 @@ from wm_robot.robots import load_spec
 from wm_robot.robots.model_check import attach_model, find_contradictions
 from wm_robot.robots.robot_model import RobotModel
 from wm_robot.spec import RobotSpec
+from wm_robot_sim.model_compiler import compile_model
 from wm_robot_sim.model_reader import compute_model_digest, read_model
-from wm_robot_sim.plant import Plant, compile_model, describe_model
+from wm_robot_sim.plant import Plant, describe_model
 
 MODEL = """
 <mujoco model="turned">

@@ -10,7 +10,7 @@ from tests.sim.small_robots import make_hinge
 from wm_robot.errors import SpecError
 from wm_robot.robots import load_spec
 from wm_robot.spec import RobotSpec
-from wm_robot_sim.plant import compile_model
+from wm_robot_sim.model_compiler import compile_model
 from wm_robot_sim.robot import SimRobot
 
 pytestmark = pytest.mark.sim

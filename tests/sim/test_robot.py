@@ -3,7 +3,7 @@ import warnings
 import numpy as np
 import pytest
 
-from tests.sim.robots import ARM, ARM_WORLDS
+from tests.sim.robots import ARM, ARM_WORLDS, ROBOTS
 from wm_robot.errors import SpecError
 from wm_robot.robots import model_files
 from wm_robot_sim import make_robot
@@ -67,7 +67,7 @@ def test_after_a_reset_the_gate_goes_on_from_the_new_pose():
     assert not robot.gate.violations
 
 
-@pytest.mark.parametrize("name", ["arm", "cartpole", "reacher"])
+@pytest.mark.parametrize("name", ROBOTS)
 def test_the_gate_of_a_shipped_robot_is_range_and_rate_as_in_training(name):
     robot, rng = make_robot(name, seed=0), np.random.default_rng(1)
     spec, before = robot.spec, robot.last_action
@@ -82,7 +82,7 @@ def test_the_gate_of_a_shipped_robot_is_range_and_rate_as_in_training(name):
             np.testing.assert_array_equal(before, trained)
 
 
-@pytest.fixture(params=["arm", "reacher"])
+@pytest.fixture(params=["arm", "reacher", "so101"])
 def scene(request):
     robot = make_robot(request.param, seed=1)
     with warnings.catch_warnings(record=True) as told:
@@ -96,7 +96,7 @@ def scene(request):
 
 def test_a_camera_sees_the_robot_and_its_target(scene):
     robot, camera = scene
-    place = np.array([0.05, 0.1, 0.2]) if robot.spec.name == "arm" else np.array([0.05, 0.1, 0.01])
+    place = np.array([0.05, 0.1, 0.01 if robot.spec.name == "reacher" else 0.2])
     bare, aimed = render_frames(camera, [robot.qpos()] * 2, targets=[None, place])
     assert bare.shape == (72, 96, 3) and bare.dtype == np.uint8 and bare.std() > 5
     assert (bare != aimed).any(-1).sum() > 4

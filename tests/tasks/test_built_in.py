@@ -88,6 +88,17 @@ def test_gradients_are_finite_at_the_goal_too(name):
         assert found[2] is not None
 
 
+@pytest.mark.parametrize("name", TASKS)
+def test_what_was_before_is_ignored_where_that_is_declared(name):
+    task = TASKS[name]
+    reward, (obs, action, next_obs, goal) = make_reward(robot(), task), draw(task, 6)
+    assert not reward.uses_obs
+    features = reward.features
+    for before in (features(obs), features(next_obs), np.full_like(features(obs), np.nan)):
+        found = reward.function(before, action, features(next_obs), goal)
+        np.testing.assert_array_equal(found, reward(obs, action, next_obs, goal))
+
+
 def test_an_unknown_reward_names_the_known():
     with pytest.raises(SpecError, match=r"reward 'fame' is unknown; known are \['balance', .*'upright'\]"):
         make_reward(robot(), Task(reward="fame"))

@@ -65,6 +65,12 @@ def test_upright_is_the_cosine_minus_costs_of_height_and_speed():
     assert alone(np.zeros(4), ACTION, np.array([9.0, np.pi, 9.0, 9.0]), NO_GOAL) == pytest.approx(-1)
 
 
+def test_a_standing_body_may_be_below_the_zero_of_its_slide():
+    parameters = {"joint": "rooty", "height_joint": "rootz", "height": -0.1}
+    reward = make_reward(robot(("rootz", "rooty"), chain=[]), Task(reward="upright", parameters=parameters))
+    assert reward(np.zeros(4), ACTION, np.array([-0.1, 0.0, 9.0, 9.0]), NO_GOAL) == pytest.approx(1)
+
+
 @pytest.mark.parametrize("name", ["swingup", "balance"])
 def test_a_cart_and_a_pole_are_needed(name):
     with pytest.raises(SpecError, match=f"{name} needs a cart and a pole; robot 'pair' has joints"):
@@ -85,6 +91,11 @@ def test_a_cart_and_a_pole_are_needed(name):
             r"parameter 'joint' of reward 'upright' is ''; it must be a joint .*'slide', 'hinge'",
         ),
         ("upright", {"joint": "hinge", "height_joint": "nose"}, "parameter 'height_joint' .* is 'nose'"),
+        (
+            "upright",
+            {"joint": "hinge", "height": float("inf")},
+            "parameter 'height' .* is inf; .* a finite number",
+        ),
         ("upright", {"joint": "hinge", "mass": 1}, r"does not accept the parameters \['joint', 'mass'\]"),
     ],
 )

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from wm_robot.errors import ConfigError
-from wm_robot.spec import RobotSpec
+from wm_robot.spec import RobotSpec, make_home_obs
 from wm_robot.tasks import is_reward_available
 
 if TYPE_CHECKING:
@@ -151,7 +151,7 @@ def complete_tasks(spec: RobotSpec, config: AgentConfig) -> RobotSpec:
 
 def warm_up(agent: "Agent", spec: RobotSpec, *, task: str) -> None:
     """Act and learn for a few steps with an agent that is then discarded, so that the first real step is not slow."""
-    obs, goal = spec.home_obs, np.zeros(spec.find_task(task).goal, np.float32)
+    obs, goal = make_home_obs(spec), np.zeros(spec.find_task(task).goal, np.float32)
     agent.begin(spec.home_action)
     for _ in range(WARM_UP_STEPS):
         agent.observe(obs, agent.act(obs, goal), obs)

@@ -79,9 +79,10 @@ class RolloutObjective:
 
     def evaluate(self, features: Tensor, plans: Tensor) -> Tensor:
         """Compute the summed reward. A step starts where the one before it ended; see `Objective`."""
-        num_plans = plans.shape[1]
-        first = self.first_features[:, None, None].expand(-1, num_plans, -1, -1)
-        before = torch.cat([first, features[:, :, :-1]], 2)
+        num_plans, before = plans.shape[1], features
+        if self.reward.uses_obs:
+            first = self.first_features[:, None, None].expand(-1, num_plans, -1, -1)
+            before = torch.cat([first, features[:, :, :-1]], 2)
         goals = self.goals[:, None].expand(-1, num_plans, -1, -1)
         return self.reward.function(before, plans, features, goals).sum(-1)
 

@@ -11,4 +11,5 @@ from wm_robot.spec.parts import names_reward_file as names_reward_file
 from wm_robot.spec.robot_spec import VERSION as VERSION
 from wm_robot.spec.robot_spec import RobotSpec as RobotSpec
 from wm_robot.spec.robot_spec import encode_canonical_json as encode_canonical_json
+from wm_robot.spec.robot_spec import make_home_obs as make_home_obs
 from wm_robot.spec.safety import Safety as Safety

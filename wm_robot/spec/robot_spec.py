@@ -26,6 +26,7 @@ VERSION = 2
 """Version of spec files."""
 EXAMPLES = {
     "world": "world: {gain: [0.7, 1.4]}",
+    "randomize": "randomize: {body/hand/mass: {factor: [0.8, 1.2]}}",
     "tasks": "tasks: {stay: {reward: hold}}",
     "safety": "safety: {home: {elbow: 0.5}}",
 }
@@ -58,7 +59,9 @@ class RobotSpec:
     model_digest: str = ""
     """Digest of the model's physical quantities; see `wm_robot.robots.robot_model`. Empty: no model is attached."""
     world: Mapping[str, Any] = field(default_factory=dict)
-    """Randomisation ranges of the simulator."""
+    """Randomisation ranges of the simulator, by the short names of `wm_robot_sim.world_ranges`."""
+    randomize: Mapping[str, Any] = field(default_factory=dict)
+    """Randomisation ranges of the simulator, by the names of quantities of the model; see docs/dynamics.md."""
     safety: Safety = field(default_factory=Safety)
     folder: Path = Path()
 
@@ -75,7 +78,7 @@ class RobotSpec:
         for part in parts:
             require_valid(part.joint in names, f"{part} names joint '{part.joint}'", f"one of {names}")
         for joint, (low, high) in zip(self.joints, self.pose_limits, strict=True):
-            servos = {each.name: each.range for each in self._find_servos(joint.name)}
+            servos = {each.name: each.range for each in _find_servos(self, joint.name)}
             require_valid(
                 bool(low < high),
                 f"joint '{joint.name}' has position range {joint.position}, and its servos have ranges {servos}",
@@ -83,29 +86,7 @@ class RobotSpec:
             )
         unknown = set(self.interfaces) - set(INTERFACES)
         require_valid(not unknown, f"interfaces {sorted(unknown)}", f"some of {sorted(INTERFACES)}")
-        self._check_safety(names, motors)
-
-    def _check_safety(self, joints: list[str], motors: list[str]) -> None:
-        safety, servos = self.safety, {a.name: a.joint for a in self.actuators if a.is_servo}
-        for kind, known in (
-            ("acceleration", motors),
-            ("deceleration", joints),
-            ("stiffness", list(servos)),
-            ("home", joints),
-        ):
-            unknown = sorted(set(getattr(safety, kind)) - set(known))
-            require_valid(not unknown, f"safety.{kind} names {unknown}", f"some of {known}")
-        for joint in self.joints:
-            low, high = joint.position
-            rest = safety.home.get(joint.name, low)
-            require_valid(
-                low <= rest <= high, f"safety.home of '{joint.name}' is {rest}", f"in {joint.position}"
-            )
-        if safety.workspace:
-            loose = sorted({link.joint for link in self.chain} - set(servos.values()))
-            is_known = bool(self.chain) or bool(self.tip_name and not self.model_digest)
-            require_valid(is_known and not loose, f"safety.workspace has no servo for {loose}",
-                     "left out, or the robot has a chain whose every joint has a servo")  # fmt: skip
+        _check_safety(self, names, motors)
 
     @property
     def dt(self) -> float:
@@ -160,7 +141,7 @@ class RobotSpec:
     def pose_limits(self) -> np.ndarray:
         """Range of each joint, narrowed to the targets that its servos accept, `J 2`, in rad (m)."""
         ranges = [
-            [each.position, *(servo.range for servo in self._find_servos(each.name))] for each in self.joints
+            [each.position, *(servo.range for servo in _find_servos(self, each.name))] for each in self.joints
         ]
         limits = [(max(low for low, _ in each), min(high for _, high in each)) for each in ranges]
         return np.array(limits, np.float64)
@@ -180,15 +161,6 @@ class RobotSpec:
         home = dict(zip(self.joint_names, self.home_position, strict=True))
         rest = [home[each.joint] if each.is_servo else 0.0 for each in self.actuators]
         return np.clip(np.array(rest, np.float32), self.action_low, self.action_high)
-
-    @property
-    def home_obs(self) -> np.ndarray:
-        """Observation of the robot at rest at `home_position`, float32 `O`."""
-        values = {"position": self.home_position, "velocity": np.zeros(len(self.joints))}
-        return np.concatenate([values[name] for name in self.interfaces]).astype(np.float32)
-
-    def _find_servos(self, joint: str) -> list[Actuator]:
-        return [each for each in self.actuators if each.joint == joint and each.is_servo]
 
     def find_task(self, name: str) -> Task:
         """Return the task with a name.
@@ -235,18 +207,7 @@ class RobotSpec:
         Args:
             path: Path of the file. The files that the spec names are relative to its folder.
         """
-        import yaml
-
-        try:
-            values = yaml.safe_load(content)
-        except yaml.YAMLError as error:
-            raise SpecError(
-                f"{path} is not valid YAML: {' '.join(str(error).split())}. Correct it there"
-            ) from error
-        if not isinstance(values, dict):
-            raise SpecError(
-                f"{path} holds {type(values).__name__}; a spec is a mapping with name, rate, joints …"
-            )
+        values = _parse_yaml(content, path)
         version = values.get("version", 1)
         if version != VERSION:
             raise SpecError(
@@ -284,6 +245,54 @@ class RobotSpec:
         """Return plain values for `from_dict`, without the folder."""
         values = {name: value for name, value in asdict(self).items() if name != "folder"}
         return {"version": VERSION, **values}
+
+
+def _parse_yaml(content: bytes, path: Path) -> dict[str, Any]:
+    """Parse the YAML of a spec's file."""
+    import yaml
+
+    try:
+        values = yaml.safe_load(content)
+    except yaml.YAMLError as error:
+        raise SpecError(
+            f"{path} is not valid YAML: {' '.join(str(error).split())}. Correct it there"
+        ) from error
+    if not isinstance(values, dict):
+        raise SpecError(
+            f"{path} holds {type(values).__name__}; a spec is a mapping with name, rate, joints …"
+        )
+    return values
+
+
+def _check_safety(spec: RobotSpec, joints: list[str], motors: list[str]) -> None:
+    safety, servos = spec.safety, {a.name: a.joint for a in spec.actuators if a.is_servo}
+    for kind, known in (
+        ("acceleration", motors),
+        ("deceleration", joints),
+        ("stiffness", list(servos)),
+        ("home", joints),
+    ):
+        unknown = sorted(set(getattr(safety, kind)) - set(known))
+        require_valid(not unknown, f"safety.{kind} names {unknown}", f"some of {known}")
+    for joint in spec.joints:
+        low, high = joint.position
+        rest = safety.home.get(joint.name, low)
+        require_valid(low <= rest <= high, f"safety.home of '{joint.name}' is {rest}", f"in {joint.position}")
+    if safety.workspace:
+        loose = sorted({link.joint for link in spec.chain} - set(servos.values()))
+        is_known = bool(spec.chain) or bool(spec.tip_name and not spec.model_digest)
+        require_valid(is_known and not loose, f"safety.workspace has no servo for {loose}",
+                 "left out, or the robot has a chain whose every joint has a servo")  # fmt: skip
+
+
+def _find_servos(spec: RobotSpec, joint: str) -> list[Actuator]:
+    return [each for each in spec.actuators if each.joint == joint and each.is_servo]
+
+
+def make_home_obs(spec: RobotSpec) -> np.ndarray:
+    """Make the observation of a robot at rest at its `home_position`, float32 `O`."""
+    values = {"position": spec.home_position, "velocity": np.zeros(len(spec.joints))}
+    return np.concatenate([values[name] for name in spec.interfaces]).astype(np.float32)
 
 
 def encode_canonical_json(values: Any) -> bytes:

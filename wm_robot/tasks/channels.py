@@ -1,5 +1,6 @@
 """Channels of an observation that rewards use, found by name."""
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -98,4 +99,17 @@ def check_parameters(reward: str, *, above: float | None = None, **values: Any) 
         if not fits:
             raise SpecError(
                 f"parameter '{name}' of reward '{reward}' is {value!r}; it must be a number, {wanted}"
+            )
+
+
+def check_parameters_finite(reward: str, **values: Any) -> None:
+    """Check numbers among the parameters of a reward that may have either sign.
+
+    Raises:
+        SpecError: If one is no number or not finite.
+    """
+    for name, value in values.items():
+        if not isinstance(value, int | float) or isinstance(value, bool) or not math.isfinite(value):
+            raise SpecError(
+                f"parameter '{name}' of reward '{reward}' is {value!r}; it must be a finite number"
             )

@@ -80,4 +80,4 @@ def _make_position_reward(
         square = ((position - wanted) ** 2).mean(-1)
         return (velocity**2).mean(-1) * -speed_cost - sqrt(square + SMOOTHING**2)
 
-    return Reward(compute_reward, compute_features, goal_sizes=goal_sizes)
+    return Reward(compute_reward, compute_features, goal_sizes=goal_sizes, uses_obs=False)

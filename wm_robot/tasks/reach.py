@@ -29,4 +29,4 @@ def make_reach_reward(spec: RobotSpec, *, speed_cost: float = 0.0) -> Reward:
         # The root is smooth at the goal, so that the last millimetres still have a gradient.
         return (after[..., 3:] ** 2).sum(-1) * -each - sqrt(square + 1e-6)
 
-    return Reward(compute_reward, compute_features, goal_sizes=(3, 7))
+    return Reward(compute_reward, compute_features, goal_sizes=(3, 7), uses_obs=False)

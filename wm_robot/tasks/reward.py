@@ -35,7 +35,11 @@ class Reward:
     """obs `… O` → features `… F`."""
     goal_sizes: tuple[int, ...] = ()
     """Numbers of goal values that the function accepts; empty: any."""
+    uses_obs: bool = True
+    """False if the function ignores its first argument. Then it gets the features of next_obs there, and those of obs
+    are not computed."""
 
     def __call__(self, obs: Array, action: Array, next_obs: Array, goal: Array) -> Array:
         """Compute the reward of a step; see `RewardFunction`."""
-        return self.function(self.features(obs), action, self.features(next_obs), goal)
+        after = self.features(next_obs)
+        return self.function(self.features(obs) if self.uses_obs else after, action, after, goal)

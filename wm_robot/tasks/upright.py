@@ -1,11 +1,14 @@
 """Rewards `swingup`, `balance` and `upright`: a pole or a body upright."""
 
-import math
-
-from wm_robot.errors import SpecError
 from wm_robot.math.kinematics import Array, cosine, sine
 from wm_robot.spec import RobotSpec
-from wm_robot.tasks.channels import check_parameters, find_channels, find_joint, find_pole
+from wm_robot.tasks.channels import (
+    check_parameters,
+    check_parameters_finite,
+    find_channels,
+    find_joint,
+    find_pole,
+)
 from wm_robot.tasks.reward import Reward
 
 
@@ -32,7 +35,7 @@ def make_swingup_reward(spec: RobotSpec, *, rail: float = 1.0) -> Reward:
         upright = (1 + cosine(hinge)) / 2
         return upright / (1 + (slide / rail) ** 2) / (1 + (spin / 10) ** 2)
 
-    return Reward(compute_reward, compute_features, goal_sizes=(0,))
+    return Reward(compute_reward, compute_features, goal_sizes=(0,), uses_obs=False)
 
 
 def make_balance_reward(
@@ -69,8 +72,7 @@ def make_balance_reward(
     """
     check_parameters("balance", above=0, fall_time=fall_time, width=width)
     check_parameters("balance", return_time=return_time)
-    if not isinstance(lean, int | float) or isinstance(lean, bool) or not math.isfinite(lean):
-        raise SpecError(f"parameter 'lean' of reward 'balance' is {lean!r}; it must be a finite number")
+    check_parameters_finite("balance", lean=lean)
     cart, pole = find_pole(spec, pole, cart, reward="balance")
     moved = [cart, pole] if cart else [pole]
     counted = find_channels(spec, [f"{j}/{i}" for i in ("position", "velocity") for j in moved])
@@ -86,7 +88,7 @@ def make_balance_reward(
             tilt = tilt + lean * (after[..., 0] + return_time * after[..., 2])
         return cosine(hinge) - (tilt / width) ** 2
 
-    return Reward(compute_reward, compute_features, goal_sizes=(0,))
+    return Reward(compute_reward, compute_features, goal_sizes=(0,), uses_obs=False)
 
 
 def make_upright_reward(
@@ -112,7 +114,8 @@ def make_upright_reward(
         SpecError: If a joint is not named or does not exist, or the robot does not sense it.
     """
     find_joint(spec, joint, reward="upright", parameter="joint")
-    check_parameters("upright", speed_cost=speed_cost, height=height)
+    check_parameters("upright", speed_cost=speed_cost)
+    check_parameters_finite("upright", height=height)
     channels = [f"{joint}/position", f"{joint}/velocity"]
     if height_joint:
         find_joint(spec, height_joint, reward="upright", parameter="height_joint")
@@ -126,4 +129,4 @@ def make_upright_reward(
         reward = cosine(after[..., 0]) - speed_cost * after[..., 1] ** 2
         return reward - (after[..., 2] - height) ** 2 if height_joint else reward
 
-    return Reward(compute_reward, compute_features, goal_sizes=(0,))
+    return Reward(compute_reward, compute_features, goal_sizes=(0,), uses_obs=False)

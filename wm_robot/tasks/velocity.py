@@ -53,4 +53,4 @@ def make_track_velocity_reward(
         )
         return -sqrt(sum(error**2 for error in errors) + SMOOTHING**2)
 
-    return Reward(compute_reward, compute_features, goal_sizes=(len(TWIST),))
+    return Reward(compute_reward, compute_features, goal_sizes=(len(TWIST),), uses_obs=False)

@@ -26,7 +26,7 @@ from wm_robot.errors import DeviceError
 from wm_robot.safety.guard import REALTIME_PRIORITY
 from wm_robot.safety.heartbeat import Heartbeat
 from wm_robot.safety.modes import Mode
-from wm_robot.spec import RobotSpec
+from wm_robot.spec import RobotSpec, make_home_obs
 from wm_robot.types import Observation
 from wm_robot_benchmarks.fault_injection.motor_emulator import EmulatedRobot
 
@@ -155,7 +155,7 @@ def run_plant(spec: RobotSpec, page: Path, board: SharedMode) -> None:
     request_priority(REALTIME_PRIORITY)
     rest = spec.home_action
     arbiter = CommandArbiter(spec, LocalCommands(StillController(spec), spec.dt), rest, guard=Heartbeat(page))
-    obs = Observation(stamp=0.0, values=spec.home_obs)
+    obs = Observation(stamp=0.0, values=make_home_obs(spec))
     while True:
         if board.take_arming_request():
             arbiter.supervisor.request_arming()

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from wm_robot.safety.gate import Gate
-from wm_robot.spec import RobotSpec
+from wm_robot.spec import RobotSpec, make_home_obs
 from wm_robot.streams.command_buffer import CommandBuffer
 from wm_robot.streams.transition_assembler import TransitionAssembler
 from wm_robot.types import Observation
@@ -152,6 +152,6 @@ class _NodeModel:
 
     def run_period(self, now: int) -> bool:
         """Run one period of the plant; return whether the applied command is false."""
-        obs = Observation(stamp=0.0, values=self._spec.home_obs)
+        obs = Observation(stamp=0.0, values=make_home_obs(self._spec))
         applied = self._gate(self._intake.take_command(now), obs, now=0.0).applied
         return bool((applied != self._home_action).any())

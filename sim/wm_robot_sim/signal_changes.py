@@ -1,0 +1,59 @@
+"""Signal changes: what a world changes in a robot's commands and readings, outside its model."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from wm_robot.spec import RobotSpec
+from wm_robot_sim.randomized_parameters import RandomizedParameters
+from wm_robot_sim.worlds import World
+
+SIGNAL_QUANTITIES = (
+    "actuator/delay",
+    "actuator/scale",
+    "actuator/offset",
+    "sensor/position_bias",
+    "sensor/delay",
+)
+
+
+@dataclass(frozen=True)
+class SignalChanges:
+    """Signal changes of one world."""
+
+    delay: np.ndarray
+    """`A`, physics steps from a command to the motor."""
+    scale: np.ndarray
+    """`A`, factor on the command's distance from the middle of a servo's range, or from zero; reversed: negative."""
+    offset: np.ndarray
+    """`A`, added to the command."""
+    bias: np.ndarray
+    """`J`, reading of the position sensor at zero, in rad (m)."""
+    sensor_delay: int
+    """Age of a reading, in physics steps."""
+
+
+def compute_signal_changes(
+    randomized: RandomizedParameters, world: World, spec: RobotSpec, timestep: float
+) -> SignalChanges:
+    """Compute the signal changes of a world, from its fields and its named parameters.
+
+    Args:
+        timestep: Physics step, in s.
+    """
+    delay = np.full(spec.action_dim, world.delay)
+    scale = np.where(world.gain < 0, -1.0, 1.0)
+    offset, bias, sensor_delay = np.zeros(spec.action_dim), world.bias.copy(), world.sensor_delay
+    for each in randomized.parameters:
+        value = world.parameters[each.name]
+        if each.quantity == "actuator/delay":
+            delay[each.number] += round(value / timestep)
+        elif each.quantity == "actuator/scale":
+            scale[each.number] *= value
+        elif each.quantity == "actuator/offset":
+            offset[each.number] += value
+        elif each.quantity == "sensor/position_bias":
+            bias[each.number] += value
+        elif each.quantity == "sensor/delay":
+            sensor_delay += round(value / timestep)
+    return SignalChanges(delay, scale, offset, bias, sensor_delay)
