@@ -33,26 +33,28 @@ def read_model(model: mujoco.MjModel, sources: Mapping[str, str] | None = None) 
     Args:
         sources: File of the model → SHA-256.
     """
+    names = {kind: list_names(model, kind) for kind in _LISTS}
+    bodies, sites = names[mujoco.mjtObj.mjOBJ_BODY], names[mujoco.mjtObj.mjOBJ_SITE]
     return RobotModel(
         digest=compute_model_digest(model),
         sources=dict(sources or {}),
         timestep=float(model.opt.timestep),
         bodies=tuple(
             ModelBody(
-                name=list_names(model, mujoco.mjtObj.mjOBJ_BODY)[number],
-                parent=list_names(model, mujoco.mjtObj.mjOBJ_BODY)[model.body_parentid[number]],
+                name=bodies[number],
+                parent=bodies[model.body_parentid[number]],
                 position=_to_tuple(model.body_pos[number]),
                 rotation=_to_tuple(model.body_quat[number]),
                 mass=float(model.body_mass[number]),
             )
             for number in range(1, model.nbody)
         ),
-        joints=tuple(_read_joint(model, number) for number in range(model.njnt)),
-        actuators=tuple(_read_actuator(model, number) for number in range(model.nu)),
+        joints=tuple(_read_joint(model, number, names) for number in range(model.njnt)),
+        actuators=tuple(_read_actuator(model, number, names) for number in range(model.nu)),
         sites=tuple(
             ModelSite(
-                name=list_names(model, mujoco.mjtObj.mjOBJ_SITE)[number],
-                body=list_names(model, mujoco.mjtObj.mjOBJ_BODY)[model.site_bodyid[number]],
+                name=sites[number],
+                body=bodies[model.site_bodyid[number]],
                 position=_to_tuple(model.site_pos[number]),
             )
             for number in range(model.nsite)
@@ -173,13 +175,13 @@ def compute_model_digest(model: mujoco.MjModel) -> str:
     return hashlib.sha256(encode_canonical_json(_round(quantities))).hexdigest()
 
 
-def _read_joint(model: mujoco.MjModel, number: int) -> ModelJoint:
+def _read_joint(model: mujoco.MjModel, number: int, names: Mapping[mujoco.mjtObj, list[str]]) -> ModelJoint:
     limits = model.jnt_range[number]
     kind = _JOINTS[mujoco.mjtJoint(model.jnt_type[number])]
     return ModelJoint(
-        name=list_names(model, mujoco.mjtObj.mjOBJ_JOINT)[number],
+        name=names[mujoco.mjtObj.mjOBJ_JOINT][number],
         kind=kind,
-        body=list_names(model, mujoco.mjtObj.mjOBJ_BODY)[model.jnt_bodyid[number]],
+        body=names[mujoco.mjtObj.mjOBJ_BODY][model.jnt_bodyid[number]],
         anchor=_to_tuple(model.jnt_pos[number]),
         axis=_to_tuple(model.jnt_axis[number]),
         range=_to_tuple(limits) if model.jnt_limited[number] else None,
@@ -187,10 +189,12 @@ def _read_joint(model: mujoco.MjModel, number: int) -> ModelJoint:
     )
 
 
-def _read_actuator(model: mujoco.MjModel, number: int) -> ModelActuator:
+def _read_actuator(
+    model: mujoco.MjModel, number: int, names: Mapping[mujoco.mjtObj, list[str]]
+) -> ModelActuator:
     limits = model.actuator_ctrlrange[number]
     return ModelActuator(
-        name=list_names(model, mujoco.mjtObj.mjOBJ_ACTUATOR)[number],
+        name=names[mujoco.mjtObj.mjOBJ_ACTUATOR][number],
         kind=read_actuator_kind(model, number),
         joints=_read_moved_joints(model, number),
         gear=float(model.actuator_gear[number, 0]),
