@@ -27,6 +27,7 @@ from wm_robot.recording.session_file import read_session
 from wm_robot_cli.main import main
 
 YAML = """\
+version: 2
 name: elbow
 rate: 50
 model: ""

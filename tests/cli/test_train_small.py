@@ -79,6 +79,7 @@ def live(agent: Agent, robot: SimRobot, steps: int) -> np.ndarray:
     return agent.act(obs, goal)
 
 
+@pytest.mark.soak
 def test_one_joint_with_one_servo_and_one_channel_is_trained_plans_updates_and_resumes(folder):
     spec = make_hinge(
         folder,
