@@ -37,7 +37,7 @@ def bases(tmp_path_factory):
     folder, spec = tmp_path_factory.mktemp("bases"), load_spec("arm")
     torch.manual_seed(0)
     digests, truth = {}, len(DomainRandomization(spec).parameter_names)
-    for name, memory in (("learns", "gru"), ("frozen", "none")):
+    for name, memory in (("learns", "gru"), ("frozen", "null")):
         config = ModelConfig.from_spec(spec, truth=truth, memory=memory, width=16, context=8)
         digests[name] = save_base(folder / name, WorldModel(config), spec, card={})
     return folder, digests["learns"], spec.compute_digest()
