@@ -49,6 +49,35 @@ def test_the_observation_lists_all_joints_of_one_interface_before_the_next():
     assert spec().obs_dim == 4
 
 
+@pytest.mark.parametrize(
+    ("rate", "plan_rate", "interval"),
+    [
+        (50, 0, 1),
+        (100, 0, 1),
+        (101, 0, 2),
+        (200, 0, 2),
+        (500, 0, 5),
+        (50, 25, 2),
+        (200, 200, 1),
+        (500, 125, 4),
+    ],
+)
+def test_plans_are_made_at_a_divisor_of_the_rate(rate, plan_rate, interval):
+    assert spec(rate=rate, plan_rate=plan_rate).plan_interval == interval
+
+
+@pytest.mark.parametrize(("rate", "plan_rate"), [(50, 30), (50, 100), (50, -25)])
+def test_another_rate_of_plans_is_refused(rate, plan_rate):
+    with pytest.raises(SpecError, match=f"has plan_rate {plan_rate} Hz.*divided by a whole number"):
+        spec(rate=rate, plan_rate=plan_rate)
+
+
+@pytest.mark.parametrize("rate", [0, 9, 501])
+def test_rates_of_10_to_500_hz_are_allowed(rate):
+    with pytest.raises(SpecError, match="Hz.*10 to 500"):
+        spec(rate=rate)
+
+
 def test_limits_of_the_action_come_from_the_actuators_in_order():
     pair = spec()
     assert pair.action_names == ("m1", "m2")
@@ -184,7 +213,7 @@ def test_the_digest_never_changes_between_versions():
             {"actuators": [{**values()["actuators"][0], "joint": 1}]},
             "joint of Actuator 'm1' is 1; it must be text",
         ),
-        ({"rate": 0}, "'pair' has rate 0 Hz; it must be above 0"),
+        ({"rate": 0}, "'pair' has rate 0 Hz; it must be 10 to 500"),
         ({"joints": []}, "'pair' has no joints; it must be at least one"),
         ({"actuators": []}, "'pair' has no actuators; it must be at least one"),
         ({"actuators": [values()["actuators"][0]] * 2}, "actuators ['m1', 'm1']; it must be unique"),

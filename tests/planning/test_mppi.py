@@ -11,8 +11,8 @@ from wm_robot.planning.mppi_iteration import MppiIteration
 LOW, HIGH, STEP = np.array([-1.0, -2.0]), np.array([1.0, 2.0]), np.array([0.1, 0.4])
 
 
-def planner(seed: int = 0, **config) -> Mppi:
-    return Mppi(MppiConfig(**config), low=LOW, high=HIGH, max_step=STEP, seed=seed)
+def planner(seed: int = 0, interval: int = 1, **config) -> Mppi:
+    return Mppi(MppiConfig(**config), low=LOW, high=HIGH, max_step=STEP, interval=interval, seed=seed)
 
 
 class Known:
@@ -221,6 +221,30 @@ def test_a_plan_that_is_carried_over_is_the_one_before_one_step_on_and_not_searc
     mppi.plan(improve, found[:, 0])
     assert len(calls) == 2 * iterations and mppi.replanned
     np.testing.assert_array_equal(calls[iterations], np.concatenate([found[:, 1:], found[:, -1:]], 1))
+
+
+def test_a_planner_with_an_interval_searches_at_its_steps_and_shifts_the_plan_between():
+    mppi, calls, action = planner(interval=3), [], np.zeros((1, 2), np.float32)
+    improve = counted(mppi, lambda plans: plans.sum((-1, -2)), calls)
+    searched = []
+    for _ in range(7):
+        action = mppi.plan(improve, action)[:, 0]
+        searched.append(mppi.replanned)
+    assert searched == [True, False, False, True, False, False, True] and len(calls) == 3
+    # A step without time for a search leaves one out, and the interval counts from the next.
+    for _ in range(3):
+        mppi.reuse_shifted_plan()
+        mppi.plan(improve, action)
+        assert not mppi.replanned
+    mppi.reset()
+    mppi.plan(improve, action)
+    assert mppi.replanned
+
+
+@pytest.mark.parametrize("interval", [0, 6])
+def test_a_plan_as_short_as_the_interval_is_refused(interval):
+    with pytest.raises(ConfigError, match=f"every {interval} steps, and a plan has 6. Set plan_rate"):
+        planner(interval=interval)
 
 
 def test_a_plan_that_is_carried_over_keeps_range_and_rate_from_where_the_robot_really_is():

@@ -45,6 +45,7 @@ class Told:
 
     def __init__(self, peer, process, log):
         self._peer, self.process, self._log = peer, process, log
+        self._first_line = 0
         self._diagnostics = peer.hear(DiagnosticArray, "/diagnostics")
 
     def until(self, words, doing=lambda: None):
@@ -61,10 +62,17 @@ class Told:
 
         self._peer.until(said, f"no diagnostic says '{words}'")
 
+    def skip_lines(self):
+        """Leave out what the log has so far: on a busy machine a node looks for its peers longer, and says so."""
+        self._first_line = len(self._read_lines())
+
+    def _read_lines(self):
+        return self._log.read_text(errors="replace").splitlines()
+
     def is_well(self, words):
         """It goes on, and its log has one line of that, whatever else it has."""
         assert self.process.is_running
-        lines = self._log.read_text(errors="replace").splitlines()
+        lines = self._read_lines()[self._first_line :]
         assert sum(words in line for line in lines) == 1, lines
         assert not any("Traceback" in line for line in lines)
         assert len(lines) < 30, lines
@@ -399,6 +407,7 @@ def test_an_agent_says_whose_qos_does_not_fit(agent, peer):
 def test_an_agent_says_that_its_plant_is_silent_and_goes_on_when_it_is_back(agent):
     played = agent()
     played.until_it_acts()
+    played.told.skip_lines()
     played.told.until("no observation to act on")
     played.until_it_acts()
     played.told.is_well("no observation to act on")

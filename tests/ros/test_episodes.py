@@ -101,6 +101,7 @@ def when_all_is_heard(live, command, **how):
     )
 
 
+@pytest.mark.alone
 def test_what_was_recorded_is_what_the_agent_lived_number_by_number(live, environment, tmp_path):
     notebook = tmp_path / "notebook"
     environment.update(NOTEBOOK=str(notebook), THINKS="0")

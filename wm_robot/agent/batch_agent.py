@@ -68,6 +68,7 @@ class BatchAgent:
             low=spec.action_low,
             high=spec.action_high,
             max_step=spec.action_step,
+            interval=spec.plan_interval,
             seed=seed,
         )
         self._forecast_weights = _compute_forecast_weights(NUM_TREND_GOALS, self._planner.config.horizon)

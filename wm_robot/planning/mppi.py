@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float, Int
 
-from wm_robot.errors import check_at_least
+from wm_robot.errors import ConfigError, check_at_least
 
 WORD_MASK = 2**64 - 1
 """Mask of the lowest 64 bits of a number."""
@@ -68,14 +68,30 @@ class Mppi:
     """
 
     def __init__(
-        self, config: MppiConfig, *, low: np.ndarray, high: np.ndarray, max_step: np.ndarray, seed: int = 0
+        self,
+        config: MppiConfig,
+        *,
+        low: np.ndarray,
+        high: np.ndarray,
+        max_step: np.ndarray,
+        interval: int = 1,
+        seed: int = 0,
     ):
         """Args:
         low: Smallest action, `A`.
         high: Largest action.
         max_step: Largest change from one step to the next.
+        interval: Steps from one search to the next; between them the plan is the last one, shifted.
+
+        Raises:
+            ConfigError: If a plan is not longer than the interval.
         """
-        self.config = config
+        if not 1 <= interval < max(config.horizon, 2):
+            raise ConfigError(
+                f"the planner searches every {interval} steps, and a plan has {config.horizon}. Set plan_rate of the "
+                "robot higher, or a longer horizon"
+            )
+        self.config, self._interval = config, interval
         self.low, self.high = np.asarray(low, np.float32), np.asarray(high, np.float32)
         self.max_step = compute_largest_step(max_step, low=self.low, high=self.high)
         self.generator = np.random.Generator(np.random.PCG64(seed))
@@ -83,14 +99,14 @@ class Mppi:
         self._knot_blend = np.kron(weights, np.eye(len(self.low), dtype=np.float32)).T
         """Contribution of each knot of each action to a plan, `K·A H·A`: one product for all plans."""
         self._mean: np.ndarray | None = None
-        self._reuses_plan = False
-        """Whether the next plan is the last one, shifted by a step."""
+        self._age = interval
+        """Number of steps since the last search, this one included."""
         self.replanned = True
         """Whether the last plan was searched; False where it was reused."""
 
     def reset(self) -> None:
         """Discard the plan of the previous step."""
-        self._mean, self._reuses_plan, self.replanned = None, False, True
+        self._mean, self._age, self.replanned = None, self._interval, True
 
     @property
     def noise_state(self) -> Int[np.ndarray, "6"]:
@@ -120,7 +136,7 @@ class Mppi:
             Plan of each robot. NaN for a robot without any plan of finite score; its next search starts from the last
             action.
         """
-        mean, self.replanned = self._shift_plan(last_action), not self._reuses_plan
+        mean, self.replanned = self._shift_plan(last_action), self._age >= self._interval
         if self.replanned:
             for _ in range(self.config.num_iterations):
                 mean = iteration(mean, self._sample_noise(len(last_action)), last_action)
@@ -129,12 +145,13 @@ class Mppi:
         # The weights of the elites add up to 1 except for the last digit.
         mean = np.minimum(np.maximum(mean, self.low), self.high)
         finite = np.isfinite(mean).all((1, 2))[:, None, None]
-        self._mean, self._reuses_plan = np.where(finite, mean, last_action[:, None]), False
+        self._mean = np.where(finite, mean, last_action[:, None])
+        self._age = 1 if self.replanned else self._age + 1
         return mean
 
     def reuse_shifted_plan(self) -> None:
         """Reuse this plan, shifted by a step, as the next plan: for a step without time for a search."""
-        self._reuses_plan = True
+        self._age = min(self._age, self._interval - 1)
 
     def _limit_rate(self, mean: np.ndarray, last_action: np.ndarray) -> Float[np.ndarray, "B H A"]:
         """Apply the rate limit to a plan that starts from another action than expected."""

@@ -22,6 +22,10 @@ from wm_robot.spec.safety import Safety, build_safety
 
 INTERFACES = ("position", "velocity")
 """Joint interfaces that a sensor may report, in rad and rad/s (m and m/s for a slide)."""
+RATES = (10.0, 500.0)
+"""Slowest and fastest control rate, in Hz."""
+LARGEST_PLAN_RATE = 100.0
+"""Rate up to which one core makes a plan and an update in each control period, in Hz."""
 VERSION = 2
 """Version of spec files."""
 EXAMPLES = {
@@ -47,6 +51,8 @@ class RobotSpec:
     """MJCF or URDF file in the spec's folder, or `package:path` for a file of an installed package."""
     joints: tuple[Joint, ...]
     actuators: tuple[Actuator, ...]
+    plan_rate: float = 0.0
+    """Rate of new plans, in Hz, a divisor of `rate`; 0: every period, or the largest divisor up to 100 Hz."""
     interfaces: tuple[str, ...] = ("position", "velocity")
     """Joint interfaces in the observation; each lists all joints in order."""
     tasks: Mapping[str, Task] = field(default_factory=dict)
@@ -66,7 +72,18 @@ class RobotSpec:
     folder: Path = Path()
 
     def __post_init__(self) -> None:
-        require_valid(self.rate > 0, f"robot '{self.name}' has rate {self.rate} Hz", "above 0")
+        slowest, fastest = RATES
+        require_valid(
+            slowest <= self.rate <= fastest,
+            f"robot '{self.name}' has rate {self.rate} Hz",
+            f"{slowest:g} to {fastest:g}",
+        )
+        require_valid(
+            self.plan_rate == 0
+            or (0 < self.plan_rate <= self.rate and (self.rate / self.plan_rate).is_integer()),
+            f"robot '{self.name}' has plan_rate {self.plan_rate} Hz",
+            f"{self.rate:g} Hz, which is its rate, divided by a whole number",
+        )
         names = [joint.name for joint in self.joints]
         motors = [actuator.name for actuator in self.actuators]
         for kind, listed in (("joints", names), ("actuators", motors)):
@@ -92,6 +109,11 @@ class RobotSpec:
     def dt(self) -> float:
         """Control period, in s."""
         return 1.0 / self.rate
+
+    @property
+    def plan_interval(self) -> int:
+        """Number of control periods from one plan to the next."""
+        return round(self.rate / self.plan_rate) if self.plan_rate else -int(-self.rate // LARGEST_PLAN_RATE)
 
     @cached_property
     def joint_names(self) -> tuple[str, ...]:
