@@ -114,11 +114,12 @@ def store_model(path: Path) -> tuple[RobotSpec, RobotModel]:
     """Read the model of a spec, compare both, and write the model beside the spec if it is not what is stored there.
 
     Raises:
-        SpecError: If the spec contradicts the model.
+        SpecError: If the spec contradicts the model, or declares dynamics that the model cannot show.
     """
     raw = RobotSpec.load(path)
     model = _import_describe_model()(raw)
     spec = attach_model(raw, model)
+    _check_plant(spec)
     if read_stored_model(path) != model.encode():
         write_file(find_stored_model(path), model.encode())
     return spec, model
@@ -163,6 +164,14 @@ def _import_describe_model() -> "Callable[[RobotSpec], RobotModel]":
     except ImportError as error:
         raise MissingExtraError("wm-robot check", "sim") from error
     return describe_model
+
+
+def _check_plant(spec: RobotSpec) -> None:
+    """Check what a simulation needs of a spec beyond its agreement with the model: rate, world and randomize."""
+    from wm_robot_sim.model_compiler import compile_model
+    from wm_robot_sim.plant import Plant
+
+    Plant(spec, compile_model(spec))
 
 
 def _upgrade_values(values: Mapping[str, Any]) -> dict[str, Any]:

@@ -120,6 +120,22 @@ def test_check_of_a_contradiction_is_a_mistake_with_both_values(path, capsys):
     assert not path.with_name("crane.model.json").exists()
 
 
+@pytest.mark.parametrize(
+    ("section", "words"),
+    [
+        ("world: {payload_body: hook}\n", "world.payload_body is 'hook', and the model has no moving body"),
+        ("randomize: {joint/bent/damping: {factor: [0.5, 2]}}\n", "randomize names 'joint/bent/damping'"),
+        ("world: {timestep: 0.003}\n", "6.667 physics steps in a control period"),
+    ],
+)
+def test_check_refuses_dynamics_that_the_model_cannot_show(path, capsys, section, words):
+    run("upgrade-spec", "crane.yaml")
+    path.write_text(path.read_text() + section)
+    assert run("check", "crane.yaml") == 2
+    assert words in capsys.readouterr().err
+    assert not path.with_name("crane.model.json").exists()
+
+
 @pytest.mark.parametrize("name", sorted(path.stem for path in ROBOTS_FOLDER.glob("*.yaml")))
 def test_a_robot_that_ships_has_the_model_that_is_stored(name, capsys):
     if RobotSpec.load(ROBOTS_FOLDER / f"{name}.yaml").model.startswith("dm_control:"):
