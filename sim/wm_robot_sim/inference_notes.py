@@ -25,10 +25,13 @@ class ModelSource:
 class Notes:
     """Sentences of a robot that is being inferred."""
 
-    def __init__(self, source: ModelSource):
-        self.inferred = list(source.inferred)
-        self.assumed = list(source.assumed)
-        self.to_check = list(source.to_check)
+    def __init__(self, source: ModelSource | None = None):
+        """Args:
+        source: Model with sentences that were already said of it.
+        """
+        self.inferred = list(source.inferred) if source else []
+        self.assumed = list(source.assumed) if source else []
+        self.to_check = list(source.to_check) if source else []
 
 
 def get_unit(kind: str) -> str:
