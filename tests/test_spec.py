@@ -78,6 +78,31 @@ def test_rates_of_10_to_500_hz_are_allowed(rate):
         spec(rate=rate)
 
 
+def test_a_task_says_where_joints_start():
+    tasks = {"stay": {"reward": "hold", "start": {"elbow": [-0.1, 0.1]}}}
+    assert spec(tasks=tasks).find_task("stay").start == {"elbow": [-0.1, 0.1]}
+    assert spec(tasks=tasks).compute_digest() == spec().compute_digest()
+
+
+@pytest.mark.parametrize(
+    ("start", "words"),
+    [
+        ({"knee": [0, 1]}, "start of task 'stay' names ['knee']; it must be some of ['shoulder', 'elbow']"),
+        (
+            {"elbow": [-3, 0]},
+            "start of 'elbow' in task 'stay' is [-3, 0]; it must be [low, high] within [-2, 2]",
+        ),
+        ({"elbow": [1, 0]}, "start of 'elbow' in task 'stay' is [1, 0]"),
+        ({"elbow": 0.5}, "start of 'elbow' in task 'stay' is 0.5"),
+        ({"elbow": [0, "1"]}, "start of 'elbow' in task 'stay' is [0, '1']"),
+        ([0.5], "start of task 'stay' is [0.5]; it must be a mapping, as start: {elbow: [-0.1, 0.1]}"),
+    ],
+)
+def test_a_start_that_cannot_be_is_refused(start, words):
+    with pytest.raises(SpecError, match=re.escape(words)):
+        spec(tasks={"stay": {"reward": "hold", "start": start}})
+
+
 def test_limits_of_the_action_come_from_the_actuators_in_order():
     pair = spec()
     assert pair.action_names == ("m1", "m2")

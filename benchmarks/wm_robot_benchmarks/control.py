@@ -1,4 +1,4 @@
-"""`wm-robot bench control`: settled target error after a hidden change, by variant."""
+"""`wm-robot bench control`: settled error of a task after a hidden change, by variant."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -6,10 +6,12 @@ from typing import Any
 
 import numpy as np
 
-from wm_robot.evaluation.control import EvaluatedPlants, HiddenChange, measure_target_error
+from wm_robot.evaluation.control import EvaluatedPlants, HiddenChange, measure_task_error
 from wm_robot.evaluation.gap import Comparison, require_gap
 from wm_robot.progress import Progress
+from wm_robot.robots import load_spec
 from wm_robot.spec import RobotSpec
+from wm_robot.tasks import TaskError, make_reward
 from wm_robot_benchmarks.harness.bench import MemoryBench, SeededBench
 from wm_robot_benchmarks.harness.processes import in_processes
 from wm_robot_benchmarks.harness.result import (
@@ -19,7 +21,6 @@ from wm_robot_benchmarks.harness.result import (
     describe_spread,
     load_bases,
     require,
-    require_gripper,
 )
 from wm_robot_cli.values import Count, Seed
 
@@ -33,8 +34,13 @@ TOGETHER = 64
 
 @dataclass(frozen=True, kw_only=True)
 class ControlBench(MemoryBench, SeededBench):
-    """Settled target error after a hidden change, with one planner for each variant."""
+    """Settled error of a task after a hidden change, with one planner for each variant.
 
+    Of `reach` it is the distance of the true gripper to its target; see docs/add_a_task.md for other rewards.
+    """
+
+    task: str | None = None
+    """Task of the robot; its first by default."""
     episodes: Count = 100
     """Episodes for each variant and seed."""
     seeds: tuple[Seed, ...] = (0, 1)
@@ -44,40 +50,71 @@ class ControlBench(MemoryBench, SeededBench):
 
     def run(self, progress: Progress) -> Result:
         setting = self.make_setting()
-        require_gripper(setting)
+        spec = load_spec(self.robot)
+        task = choose_measured_task(spec, self.task)
+        error_of_task = make_task_error(spec, task)
         require(self.episodes >= 2, f"episodes is {self.episodes}; it must be at least 2")
         seeds = setting.seeds
         episodes = min(self.episodes, max(10, self.episodes // 5)) if self.quick else self.episodes
         arms = ("robust", self.memory, "oracle")
         bases = load_bases(setting, arms)
-        errors = _measure_variants(setting, arms, seeds, episodes, progress)
+        errors = _measure_variants(setting, task, arms, seeds, episodes, progress)
         by_arm = {name: np.concatenate(parts) for name, parts in errors.items()}
         settled = {name: _compute_settled_error(error) for name, error in by_arm.items()}
-        figures = _compute_figures(settled, self.memory)
+        figures = _compute_figures(settled, self.memory, error_of_task)
         spread = [
-            _compute_figures({n: _compute_settled_error(e[i]) for n, e in errors.items()}, self.memory)
+            _compute_figures(
+                {n: _compute_settled_error(e[i]) for n, e in errors.items()}, self.memory, error_of_task
+            )
             for i in range(len(seeds))
         ]
+        unit, scale = ("mm", 1e3) if error_of_task.unit == "m" else (error_of_task.unit, 1.0)
         return Result(
             setting=setting,
             figures=figures,
-            table=[_make_row(name, by_arm[name], settled[name], settled["oracle"]) for name in arms],
+            table=[_make_row(name, by_arm[name] * scale, settled["oracle"] * scale) for name in arms],
             bases={name: base.digest for name, base in bases.items()},
             notes=(
-                f"{episodes} episodes a variant and seed, {describe_seed_count(seeds)}; true gripper to target, in "
-                "mm",
+                f"{task}: {episodes} episodes a variant and seed, {describe_seed_count(seeds)}; error in {unit}",
+                f"solved: settled error of an episode at most {scale * error_of_task.tolerance:.3g} {unit}",
                 describe_spread({name: [_read_value(of[name]) for of in spread] for name in figures}),
             ),
         )
 
 
+def choose_measured_task(spec: RobotSpec, task: str | None = None) -> str:
+    """Return a task that can be measured, before bases are trained for it.
+
+    Args:
+        task: None: the robot's first.
+
+    Raises:
+        ConfigError: If the robot has no task, or the reward of the task does not say what its error is.
+    """
+    require(bool(spec.tasks), f"robot '{spec.name}' has no task; add one to its spec")
+    name = next(iter(spec.tasks)) if task is None else task
+    require(
+        make_reward(spec, spec.find_task(name)).error is not None,
+        f"task '{name}' of robot '{spec.name}' has the reward '{spec.find_task(name).reward}', which does not say "
+        "what its error is; choose another task, or give the reward an error: docs/add_a_task.md",
+    )
+    return name
+
+
+def make_task_error(spec: RobotSpec, task: str) -> TaskError:
+    """Make the error of a task that `choose_measured_task` returned."""
+    error = make_reward(spec, spec.find_task(task)).error
+    assert error is not None
+    return error
+
+
 def _measure_variants(
-    setting: Setting, arms: Sequence[str], seeds: Sequence[int], episodes: int, progress: Progress
+    setting: Setting, task: str, arms: Sequence[str], seeds: Sequence[int], episodes: int, progress: Progress
 ) -> dict[str, list[np.ndarray]]:
-    """Compute the target error by variant and seed, `B T` each."""
+    """Compute the task error by variant and seed, `B T` each."""
     parts = range(0, episodes, TOGETHER)
     keys = [(name, seed, first) for seed in seeds for name in arms for first in parts]
-    jobs = [(setting, name, min(TOGETHER, episodes - first), seed, first) for name, seed, first in keys]
+    jobs = [(setting, task, name, min(TOGETHER, episodes - first), seed, first) for name, seed, first in keys]
     found = dict(zip(keys, in_processes(_run_episodes, jobs, progress), strict=True))
     return {
         name: [np.concatenate([found[name, seed, first] for first in parts]) for seed in seeds]
@@ -86,24 +123,31 @@ def _measure_variants(
 
 
 def _run_episodes(
-    setting: Setting, arm: str, count: int, seed: int, first: int, *, progress: Progress
+    setting: Setting, task: str, arm: str, count: int, seed: int, first: int, *, progress: Progress
 ) -> np.ndarray:
-    """Compute the target error of `count` episodes, `B T`, in m."""
+    """Compute the task error of `count` episodes, `B T`."""
     from wm_robot.agent.batch_agent import BatchAgent
     from wm_robot.agent.rollout_objective import TorchPlanner
     from wm_robot.model.torch_backend import TorchBackend
-    from wm_robot.robots import load_spec
 
     base = load_bases(setting, [arm])[arm]
     spec = load_spec(setting.robot)
-    plans = TorchPlanner(base.model, spec, task=next(iter(spec.tasks)))
+    plans = TorchPlanner(base.model, spec, task=task)
     crew = BatchAgent(TorchBackend(base.model), plans, spec, seed=seed)
-    sim, goals, change = make_scene(spec, count, seed, first)
-    return measure_target_error(sim, crew, goals, change, progress=progress)
+    sim, goals, change = make_scene(spec, task, count, seed, first)
+    error = make_task_error(spec, task).function
+    return measure_task_error(sim, crew, goals, change, error, progress=progress)
 
 
 def make_scene(
-    spec: RobotSpec, count: int, seed: int, first: int, *, before: float = BEFORE_S, after: float = AFTER_S
+    spec: RobotSpec,
+    task: str,
+    count: int,
+    seed: int,
+    first: int,
+    *,
+    before: float = BEFORE_S,
+    after: float = AFTER_S,
 ) -> tuple[EvaluatedPlants, np.ndarray, HiddenChange]:
     """Make robots, goals `B T+1 G` and the hidden change; worlds and targets depend only on seed and episode.
 
@@ -113,18 +157,20 @@ def make_scene(
         after: Time after it.
     """
     from wm_robot_sim.batch import BatchSim
-    from wm_robot_sim.goals import MovingTarget
+    from wm_robot_sim.task_goals import TaskGoals
     from wm_robot_sim.worlds import DomainRandomization
 
     draw = DomainRandomization(spec).sample
     own = range(first, first + count)
     rngs = [np.random.default_rng([seed, 30_000, i]) for i in own]
     old, new = [draw(rng) for rng in rngs], [draw(rng) for rng in rngs]
-    sim = BatchSim(spec, old, seed=40_000 + seed, first_row=first)
+    sim = BatchSim(spec, old, seed=40_000 + seed, task=task, first_row=first)
     steps = round((before + after) * spec.rate)
     goals = np.stack(
         [
-            MovingTarget(spec, seed=np.random.SeedSequence([seed, 50_000, i])).compute_path(steps + 1)
+            TaskGoals(
+                spec, spec.find_task(task), seed=np.random.SeedSequence([seed, 50_000, i])
+            ).compute_path(steps + 1)
             for i in own
         ]
     )
@@ -143,7 +189,9 @@ def _compute_settled_error(error: np.ndarray) -> np.ndarray:
     return error[:, round((BEFORE_S + SETTLED_S) * rate) :].mean(1)
 
 
-def _compute_figures(settled: dict[str, np.ndarray], memory: str) -> dict[str, float | Comparison]:
+def _compute_figures(
+    settled: dict[str, np.ndarray], memory: str, error: TaskError
+) -> dict[str, float | Comparison]:
     arms = (settled[memory], settled["robust"], settled["oracle"])
     own, robust, oracle = (float(arm.mean()) for arm in arms)
     own_median, robust_median, oracle_median = (float(np.median(arm)) for arm in arms)
@@ -152,27 +200,36 @@ def _compute_figures(settled: dict[str, np.ndarray], memory: str) -> dict[str, f
         "median_vs_robust": own_median / robust_median,
         "error_vs_oracle": require_gap(own / oracle, robust, oracle),
         "median_vs_oracle": require_gap(own_median / oracle_median, robust_median, oracle_median),
+        "solved": _compute_solved_share(settled[memory], error),
+        "solved_by_robust": _compute_solved_share(settled["robust"], error),
+        "solved_by_oracle": _compute_solved_share(settled["oracle"], error),
     }
+
+
+def _compute_solved_share(settled: np.ndarray, error: TaskError) -> float:
+    return float((settled <= error.tolerance).mean())
 
 
 def _read_value(figure: float | Comparison) -> float | None:
     return figure.value if isinstance(figure, Comparison) else figure
 
 
-def _make_row(name: str, error: np.ndarray, settled: np.ndarray, oracle: np.ndarray) -> dict[str, Any]:
+def _make_row(name: str, error: np.ndarray, oracle: np.ndarray) -> dict[str, Any]:
+    """Make a row of the table, in the unit of the error.
+
+    Args:
+        oracle: Settled error of the oracle in each episode.
+    """
     second = round(error.shape[1] / (BEFORE_S + AFTER_S))
     change = round(BEFORE_S * second)
-    return {
-        "arm": name,
-        "before": _to_mm(error[:, change - second : change].mean()),
-        "second 0-1": _to_mm(error[:, change : change + second].mean()),
-        "second 1-2": _to_mm(error[:, change + second : change + 2 * second].mean()),
-        "settled mean": _to_mm(settled.mean()),
-        "settled median": _to_mm(np.median(settled)),
-        "worst tenth": _to_mm(np.quantile(settled, 0.9)),
-        "above oracle": _to_mm(np.median(settled - oracle)),
+    settled = _compute_settled_error(error)
+    values = {
+        "before": error[:, change - second : change].mean(),
+        "second 0-1": error[:, change : change + second].mean(),
+        "second 1-2": error[:, change + second : change + 2 * second].mean(),
+        "settled mean": settled.mean(),
+        "settled median": np.median(settled),
+        "worst tenth": np.quantile(settled, 0.9),
+        "above oracle": np.median(settled - oracle),
     }
-
-
-def _to_mm(metres: Any) -> float:
-    return round(1000 * float(metres), 1)
+    return {"arm": name, **{key: float(f"{value:.4g}") for key, value in values.items()}}

@@ -33,9 +33,11 @@ class TrajectoryCollector:
         objective = {"objective": digest_objective(self.spec, self.task)} if number else {}
         ranges = self.spec.randomize
         randomize = {"randomize": compute_digest(encode_canonical_json(ranges))} if ranges else {}
+        start = {"start": dict(starts)} if (starts := self.spec.find_task(self.task).start) else {}
         return {
             **objective,
             **randomize,
+            **start,
             "robot": self.spec.compute_digest(),
             "kinematics": compute_digest(
                 encode_canonical_json([self.spec.tip, *map(asdict, self.spec.chain)])

@@ -34,6 +34,7 @@ class BatchSim:
         worlds: Sequence[World],
         *,
         seed: int,
+        task: str | None = None,
         num_threads: int = 1,
         first_row: int = 0,
     ):
@@ -41,6 +42,7 @@ class BatchSim:
 
         Args:
             worlds: One for each robot, at least one.
+            task: Task whose `start` says where joints start.
             num_threads: Threads for physics. 1 uses the caller's thread.
             first_row: Number of the first row, for a part of a larger batch.
         """
@@ -50,6 +52,7 @@ class BatchSim:
         self.steps = 0
         self.num_robots = len(self.worlds)
         self._seed, self._first_row = seed, first_row
+        self._task_start = spec.find_task(task).start if task else {}
         model = self.plant.model
         # With it, a rollout of T steps differs from T rollouts of one.
         model.opt.disableflags |= int(mujoco.mjtDisableBit.mjDSBL_WARMSTART)
@@ -138,6 +141,8 @@ class BatchSim:
             rng = self._make_generator(row, INITIAL_POSE_STREAM, self._num_resets[row])
             self._num_resets[row] += 1
             pose = sample_reachable_poses(self.spec, rng, 1)[0]
+            for joint, (low, high) in self._task_start.items():
+                pose[self.spec.joint_names.index(joint)] = rng.uniform(low, high)
             pose = self.plant.limit_pose(pose, self._models[row])
             state = self._physics_state[row]
             state[:] = 0
@@ -238,9 +243,12 @@ class BatchSim:
 
     def _compute_obs(self, state: np.ndarray, noise: np.ndarray, rows: slice) -> np.ndarray:
         """Compute the sensor readings of physical states `B T S`."""
-        channels = {"position": state[..., self._qpos] + self._bias[rows], "velocity": state[..., self._qvel]}
-        clean = np.concatenate([channels[i] for i in self.spec.interfaces], -1).astype(np.float32)
+        clean = self._compute_channels(state, self._bias[rows])
         return clean + self._noise_std[rows] * noise
+
+    def _compute_channels(self, state: np.ndarray, bias: np.ndarray | float) -> np.ndarray:
+        channels = {"position": state[..., self._qpos] + bias, "velocity": state[..., self._qvel]}
+        return np.concatenate([channels[i] for i in self.spec.interfaces], -1).astype(np.float32)
 
     def _draw_noise(self, steps: int) -> np.ndarray:
         """Return standard normal noise of the next steps, `B T O`."""
@@ -261,6 +269,10 @@ class BatchSim:
     def _make_generator(self, row: int, stream: int, number: int) -> np.random.Generator:
         key = np.array([self._seed, self._first_row + row], np.uint64)
         return np.random.Generator(np.random.Philox(key=key, counter=[0, 0, stream, int(number)]))
+
+    def compute_true_obs(self) -> Float[np.ndarray, "B O"]:
+        """Observations of now without noise, bias and delay."""
+        return self._compute_channels(self._physics_state, 0.0)
 
     def true_joint_positions(self) -> Float[np.ndarray, "B J"]:
         """True joint positions, in rad (m)."""

@@ -73,7 +73,7 @@ def collect_trajectories(
             With one world per trajectory, nothing changes.
         world_schedule: Pairs of a step, a multiple of `WORLD_CHANGE_STEPS`, and the world of every trajectory from
             that step on, in place of random changes.
-        task: Task of the goals; a moving target for the gripper by default.
+        task: Task of the goals and of the start poses; a moving target for the gripper by default.
 
     Raises:
         ConfigError: If `worlds` has another number of trajectories, or a visit names a missing world.
@@ -97,7 +97,7 @@ def collect_trajectories(
     ]
     goal = np.stack([each.compute_path(num_steps + 1) for each in goals])
     sim_seed = int(seeds[SIM_SEED].generate_state(1, np.uint64)[0])
-    sim = BatchSim(spec, [own[0] for own in worlds], seed=sim_seed, num_threads=num_threads)
+    sim = BatchSim(spec, [own[0] for own in worlds], seed=sim_seed, task=task, num_threads=num_threads)
     hold, rows = sim.last_action, np.arange(num_trajectories)
     physics = np.array([[world.to_vector() for world in own] for own in worlds], np.float32)
     planned = np.zeros((num_trajectories, num_steps, 0))

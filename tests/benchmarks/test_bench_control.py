@@ -1,9 +1,15 @@
 """The figures of `bench control` are of the seconds and arms that they name."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
+from wm_robot.errors import ConfigError
 from wm_robot.evaluation.gap import Comparison
+from wm_robot.robots import load_spec
+from wm_robot.spec import Task
+from wm_robot.tasks import REWARDS, TaskError
 from wm_robot_benchmarks.control import (
     AFTER_S,
     BEFORE_S,
@@ -11,9 +17,11 @@ from wm_robot_benchmarks.control import (
     _compute_figures,
     _compute_settled_error,
     _make_row,
+    choose_measured_task,
 )
 
 RATE = 50
+REACH = TaskError(function=lambda obs, goal: obs, unit="m", tolerance=0.015)
 TIME = np.arange(round((BEFORE_S + AFTER_S) * RATE)) / RATE
 
 
@@ -27,12 +35,36 @@ def test_settled_leaves_out_the_first_second_after_the_change():
     np.testing.assert_allclose(_compute_settled_error(errors(9.0, 5.0, 0.01)), 0.01)
 
 
-def test_a_row_names_its_seconds_in_millimetres():
-    row = _make_row(
-        "delta", errors(0.009, 0.005, 0.001), np.array([0.001, 0.002, 0.003]), np.array([0.001] * 3)
+def test_a_row_names_its_seconds():
+    each = np.concatenate([errors(9.0, 5.0, settled, 1) for settled in (1.0, 2.0, 6.0)])
+    row = _make_row("delta", each, np.array([1.0] * 3))
+    assert (row["before"], row["second 0-1"], row["second 1-2"]) == (9.0, 5.0, 3.0)
+    assert (row["settled mean"], row["settled median"], row["above oracle"]) == (3.0, 2.0, 1.0)
+
+
+def test_an_episode_is_solved_whose_settled_error_is_within_the_tolerance():
+    tolerance = TaskError(function=lambda obs, goal: obs, unit="rad", tolerance=0.2)
+    settled = {
+        "delta": np.array([0.1, 0.2, 0.3]),
+        "robust": np.array([0.5, 0.6, 0.7]),
+        "oracle": np.array([0.1, 0.1, 0.1]),
+    }
+    figures = _compute_figures(settled, "delta", tolerance)
+    solved = [figures[name] for name in ("solved", "solved_by_robust", "solved_by_oracle")]
+    assert solved == [pytest.approx(2 / 3), 0.0, 1.0]
+
+
+def test_a_task_without_an_error_is_refused_by_its_reward(monkeypatch):
+    monkeypatch.setitem(
+        REWARDS, "own", lambda spec: lambda obs, action, next_obs, goal: -(next_obs[..., 0] ** 2)
     )
-    assert (row["before"], row["second 0-1"], row["second 1-2"]) == (9.0, 5.0, 1.0)
-    assert (row["settled mean"], row["settled median"], row["above oracle"]) == (2.0, 2.0, 1.0)
+    spec = replace(load_spec("reacher"), tasks={"mine": Task(reward="own")})
+    with pytest.raises(
+        ConfigError, match="task 'mine' of robot 'reacher' has the reward 'own', which does not"
+    ):
+        choose_measured_task(spec)
+    assert choose_measured_task(load_spec("so101")) == "reach"
+    assert choose_measured_task(load_spec("so101"), "hold") == "hold"
 
 
 def test_ratios_are_of_means_and_of_medians():
@@ -41,7 +73,7 @@ def test_ratios_are_of_means_and_of_medians():
         "robust": np.array([5.0, 10.0, 15.0]),
         "oracle": np.array([1.0, 1.0, 1.0]),
     }
-    figures = _compute_figures(settled, "delta")
+    figures = _compute_figures(settled, "delta", REACH)
     assert figures["error_vs_robust"] == pytest.approx(0.3) and figures["median_vs_robust"] == pytest.approx(
         0.2
     )
@@ -54,7 +86,7 @@ def test_a_ratio_to_an_oracle_that_is_no_better_than_robust_is_refused():
         "robust": np.array([1.0, 3.0, 5.0]),
         "oracle": np.array([1.0, 1.0, 10.0]),
     }
-    figures = _compute_figures(settled, "delta")
+    figures = _compute_figures(settled, "delta", REACH)
     assert figures["error_vs_oracle"] == Comparison(None, "no gap: oracle 4 is no better than robust 3")
     # The median is not moved by one episode.
     assert figures["median_vs_oracle"] == Comparison(2.0)

@@ -1,6 +1,6 @@
 import numpy as np
 
-from wm_robot.evaluation.control import HiddenChange, measure_target_error
+from wm_robot.evaluation.control import HiddenChange, measure_task_error
 
 
 class Plants:
@@ -13,7 +13,7 @@ class Plants:
         self.obs = action + self.off
         return self.obs, action
 
-    def compute_gripper_position(self):
+    def compute_true_obs(self):
         return self.obs
 
 
@@ -42,7 +42,9 @@ def test_the_error_is_measured_after_each_step_and_the_change_comes_in_time():
         plants.off = np.array([1.0, 0.0, 0.0])
 
     change = HiddenChange(step=4, apply=apply, truth_before=np.array([[1.0]]), truth_after=np.array([[2.0]]))
-    error = measure_target_error(plants, crew, goals, change)
+    error = measure_task_error(
+        plants, crew, goals, change, lambda obs, goal: np.linalg.norm(obs - goal, axis=-1)
+    )
     np.testing.assert_array_equal(error, [[0, 0, 0, 0, 1, 1]] * 2)
     # The oracle is told of the change with the first step lived in it, and not before.
     assert crew.told == [1, 1, 1, 1, 1, 2, 2]

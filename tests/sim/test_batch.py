@@ -8,6 +8,7 @@ import pytest
 from tests.sim.robots import ARM, ARM_WORLDS, ROBOTS, arms, held, silent, some_worlds, wander
 from wm_robot.errors import SpecError, UnsafeActionError
 from wm_robot.robots import load_spec
+from wm_robot.spec import Task
 from wm_robot_sim.batch import BatchSim
 from wm_robot_sim.model_compiler import compile_model
 from wm_robot_sim.plant import Plant
@@ -55,6 +56,34 @@ def test_the_model_without_visuals_has_the_same_dynamics(robot):
     for name in ("body_mass", "body_inertia", "dof_damping", "actuator_gainprm", "jnt_range"):
         np.testing.assert_allclose(getattr(bare, name), getattr(full, name), atol=1e-12, err_msg=name)
     assert bare.ntex == 0 and bare.nbuffer < full.nbuffer / 20
+
+
+def test_a_task_says_where_its_episodes_start():
+    spec = load_spec("cartpole")
+    worlds = some_worlds(spec, 40)
+    free, near = BatchSim(spec, worlds, seed=0), BatchSim(spec, worlds, seed=0, task="balance")
+    assert (np.abs(free.true_joint_positions()[:, 1]) > 2.5).all()
+    for _ in range(2):
+        slide, hinge = near.true_joint_positions().T
+        assert (np.abs(slide) <= 0.3).all() and (np.abs(hinge) <= 0.1).all() and np.ptp(hinge) > 0.1
+        near.reset()
+    elsewhere = replace(spec, tasks={"stay": Task(reward="hold", start={"hinge_1": [3.0, 3.0]})})
+    slide, hinge = BatchSim(elsewhere, worlds, seed=0, task="stay").true_joint_positions().T
+    np.testing.assert_array_equal(slide, free.true_joint_positions()[:, 0])
+    np.testing.assert_array_equal(hinge, 3.0)
+
+
+def test_the_true_observation_has_no_noise_bias_or_delay():
+    spec = load_spec("cartpole")
+    worlds = [
+        replace(world, position_noise=0.5, velocity_noise=0.5, sensor_delay=1)
+        for world in some_worlds(spec, 3)
+    ]
+    sim = BatchSim(spec, worlds, seed=0)
+    sim.step(np.full((3, 1), 0.5, np.float32))
+    true = sim.compute_true_obs()
+    np.testing.assert_array_equal(true[:, :2], sim.true_joint_positions().astype(np.float32))
+    assert np.abs(true - sim.obs).max() > 0.1 and true.dtype == np.float32
 
 
 def test_same_seed_same_run():

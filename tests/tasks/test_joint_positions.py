@@ -34,12 +34,12 @@ def test_speed_costs_its_mean_square(reward):
     assert paid(moving, ACTION, moving, goal) == pytest.approx(-1e-3 - 0.1 * 2.5)
 
 
-def test_hold_without_a_goal_stays_at_home_or_in_the_range_nearest_to_zero():
+def test_hold_without_a_goal_stays_at_home_or_in_the_middle_of_the_range():
     joints = [
         {"name": "lift", "position": [0.5, 3], "velocity": 3, "effort": 3},
         {"name": "turn", "position": [-3, 3], "velocity": 3, "effort": 3},
     ]
-    for home, at in (({}, (0.5, 0.0)), ({"turn": -0.7}, (0.5, -0.7)), ({"lift": 1.0}, (1.0, 0.0))):
+    for home, at in (({}, (1.75, 0.0)), ({"turn": -0.7}, (1.75, -0.7)), ({"lift": 1.0}, (1.0, 0.0))):
         spec = robot(joints=joints, safety={"home": home})
         reward = make_reward(spec, Task(reward="hold"))
         there = obs(lift=at[0], turn=at[1])

@@ -1,4 +1,4 @@
-"""Closed-loop evaluation: the target error of agents before and after a hidden change."""
+"""Closed-loop evaluation: the task error of agents before and after a hidden change."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -33,7 +33,7 @@ class EvaluatedPlants(Protocol):
 
     def step(self, action: np.ndarray) -> tuple[np.ndarray, np.ndarray]: ...
 
-    def compute_gripper_position(self) -> np.ndarray: ...
+    def compute_true_obs(self) -> np.ndarray: ...
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,18 +49,20 @@ class HiddenChange:
     truth_after: np.ndarray
 
 
-def measure_target_error(
+def measure_task_error(
     plants: EvaluatedPlants,
     agents: EvaluatedAgents,
     goals: np.ndarray,
     change: HiddenChange,
+    error: Callable[[np.ndarray, np.ndarray], np.ndarray],
     *,
     progress: Progress = ignore_progress,
 ) -> np.ndarray:
-    """Measure the distance from the true gripper to the goal at the same time, after every step: `B T`, in m.
+    """Measure the error of the true state for the goal at the same time, after every step: `B T`.
 
     Args:
         goals: `B T+1 G`: before the first step, and after each.
+        error: True observation `B O`, without noise and bias, and goal `B G` → error `B`.
         progress: Progress in steps.
     """
     truth = change.truth_before
@@ -73,6 +75,6 @@ def measure_target_error(
         obs = plants.obs.copy()
         next_obs, applied = plants.step(agents.act(obs, goals[:, t]))
         agents.observe(obs, applied, next_obs, truth=truth)
-        errors.append(np.linalg.norm(plants.compute_gripper_position() - goals[:, t + 1], axis=-1))
+        errors.append(error(plants.compute_true_obs(), goals[:, t + 1]))
         progress(t + 1, steps)
     return np.stack(errors, 1)

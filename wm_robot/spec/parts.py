@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from wm_robot.errors import SpecError
-from wm_robot.spec.checks import build_section, require_valid
+from wm_robot.spec.checks import build_section, require_mapping, require_valid
 
 ACTUATOR_KINDS = ("position", "velocity", "effort")
 JOINT_KINDS = ("hinge", "slide")
@@ -19,6 +19,8 @@ GOAL_TYPES: dict[str, int | None] = {
     "Float64MultiArray": None,
 }
 """Message in which goals may arrive → number of its values; None: any."""
+TASK_EXAMPLES = {"parameters": "parameters: {speed_cost: 0.01}", "start": "start: {elbow: [-0.1, 0.1]}"}
+"""Part of a task that is a mapping → what it looks like."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,6 +90,9 @@ class Task:
     """Message in which goals arrive, of `GOAL_TYPES`; empty: that of the reward."""
     parameters: Mapping[str, Any] = field(default_factory=dict)
     """Keyword arguments of the reward."""
+    start: Mapping[str, Any] = field(default_factory=dict)
+    """Joint → [low, high], its positions at the start of a simulated episode, in rad (m). The other joints start as
+    `world` says."""
     source: str = ""
     """SHA-256 of the file that a reward is from; empty in every spec."""
 
@@ -158,6 +163,9 @@ def build_task(name: Any, values: Any) -> Task:
         SpecError: If its name is invalid, or its reward is one of a file.
     """
     check_task_name(name)
+    for part, example in TASK_EXAMPLES.items():
+        if isinstance(values, Mapping):
+            require_mapping(values.get(part, {}), f"{part} of task '{name}'", example)
     task: Task = build_section(Task, values)
     if names_reward_file(task.reward) or task.source:
         raise SpecError(

@@ -13,6 +13,7 @@ import numpy as np
 from wm_robot.errors import SpecError
 from wm_robot.spec.checks import (
     build_section,
+    is_number,
     require_list,
     require_mapping,
     require_valid,
@@ -104,6 +105,7 @@ class RobotSpec:
         unknown = set(self.interfaces) - set(INTERFACES)
         require_valid(not unknown, f"interfaces {sorted(unknown)}", f"some of {sorted(INTERFACES)}")
         _check_safety(self, names, motors)
+        _check_task_starts(self)
 
     @property
     def dt(self) -> float:
@@ -305,6 +307,21 @@ def _check_safety(spec: RobotSpec, joints: list[str], motors: list[str]) -> None
         is_known = bool(spec.chain) or bool(spec.tip_name and not spec.model_digest)
         require_valid(is_known and not loose, f"safety.workspace has no servo for {loose}",
                  "left out, or the robot has a chain whose every joint has a servo")  # fmt: skip
+
+
+def _check_task_starts(spec: RobotSpec) -> None:
+    limits = {joint.name: joint.position for joint in spec.joints}
+    for name, task in spec.tasks.items():
+        unknown = sorted(set(task.start) - set(limits))
+        require_valid(not unknown, f"start of task '{name}' names {unknown}", f"some of {list(limits)}")
+        for joint, given in task.start.items():
+            low, high = limits[joint]
+            is_pair = isinstance(given, list | tuple) and len(given) == 2 and all(map(is_number, given))
+            require_valid(
+                is_pair and low <= given[0] <= given[1] <= high,
+                f"start of '{joint}' in task '{name}' is {given!r}",
+                f"[low, high] within {list(limits[joint])}",
+            )
 
 
 def _find_servos(spec: RobotSpec, joint: str) -> list[Actuator]:

@@ -6,10 +6,12 @@ from wm_robot.errors import SpecError
 from wm_robot.math.kinematics import Array, sqrt
 from wm_robot.spec import RobotSpec
 from wm_robot.tasks.channels import check_parameters, find_channels, find_joint, make_like
-from wm_robot.tasks.reward import Reward
+from wm_robot.tasks.reward import Reward, TaskError
 
 SMOOTHING = 1e-3
 """Error below which the root-mean-square error is smooth, in rad (m)."""
+TRACKING_TOLERANCE, HOLDING_TOLERANCE = 0.1, 0.05
+"""Largest root-mean-square error of joints that follow their goals, and of joints that stand still, in rad (m)."""
 
 
 def make_track_joints_reward(
@@ -31,14 +33,16 @@ def make_track_joints_reward(
         raise SpecError(f"parameter 'joints' of reward 'track_joints' is {listed}; each must be listed once")
     check_parameters("track_joints", speed_cost=speed_cost)
     names = listed or list(spec.joint_names)
-    return _make_position_reward(spec, names, speed_cost, goal_sizes=(len(names),))
+    return _make_position_reward(
+        spec, names, speed_cost, goal_sizes=(len(names),), tolerance=TRACKING_TOLERANCE
+    )
 
 
 def make_hold_reward(spec: RobotSpec, *, speed_cost: float = 0.01) -> Reward:
     """Return the reward for standing still: that of `track_joints` for all joints, at the goal or at home.
 
-    A task with a goal gets a position for each joint, in rad (m). A task without one stays at home: at `safety.home`,
-    and where that lists no position, at the position in the joint's range nearest to zero.
+    A task with a goal gets a position for each joint, in rad (m). A task without one stays at home: at
+    `RobotSpec.home_position`.
 
     Args:
         speed_cost: Cost of the mean squared joint velocity, in rad / (rad/s)².
@@ -47,12 +51,15 @@ def make_hold_reward(spec: RobotSpec, *, speed_cost: float = 0.01) -> Reward:
         SpecError: If the robot does not sense position and velocity of its joints.
     """
     check_parameters("hold", speed_cost=speed_cost)
-    home = [
-        float(spec.safety.home.get(joint.name, min(max(0.0, joint.position[0]), joint.position[1])))
-        for joint in spec.joints
-    ]
     names = list(spec.joint_names)
-    return _make_position_reward(spec, names, speed_cost, goal_sizes=(0, len(names)), home=home)
+    return _make_position_reward(
+        spec,
+        names,
+        speed_cost,
+        goal_sizes=(0, len(names)),
+        tolerance=HOLDING_TOLERANCE,
+        home=spec.home_position.tolist(),
+    )
 
 
 def _make_position_reward(
@@ -61,11 +68,13 @@ def _make_position_reward(
     speed_cost: float,
     *,
     goal_sizes: tuple[int, ...],
+    tolerance: float,
     home: Sequence[float] = (),
 ) -> Reward:
     """Return the reward of joint positions.
 
     Args:
+        tolerance: Largest error of a solved task.
         home: Positions that are used for a goal without values.
     """
     count = len(joints)
@@ -74,10 +83,19 @@ def _make_position_reward(
     def compute_features(obs: Array) -> Array:
         return obs[..., counted]
 
+    def compute_square(position: Array, goal: Array) -> Array:
+        wanted = goal if goal.shape[-1] else make_like(position, home)
+        return ((position - wanted) ** 2).mean(-1)
+
     def compute_reward(before: Array, action: Array, after: Array, goal: Array) -> Array:
         position, velocity = after[..., :count], after[..., count:]
-        wanted = goal if goal.shape[-1] else make_like(position, home)
-        square = ((position - wanted) ** 2).mean(-1)
+        square = compute_square(position, goal)
         return (velocity**2).mean(-1) * -speed_cost - sqrt(square + SMOOTHING**2)
 
-    return Reward(compute_reward, compute_features, goal_sizes=goal_sizes, uses_obs=False)
+    kinds = {joint.kind for joint in spec.joints if joint.name in joints}
+    error = TaskError(
+        function=lambda obs, goal: sqrt(compute_square(compute_features(obs)[..., :count], goal)),
+        unit={"hinge": "rad", "slide": "m"}[kinds.pop()] if len(kinds) == 1 else "rad (m)",
+        tolerance=tolerance,
+    )
+    return Reward(compute_reward, compute_features, goal_sizes=goal_sizes, uses_obs=False, error=error)

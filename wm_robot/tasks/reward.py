@@ -4,6 +4,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 from wm_robot.math.kinematics import Array
 
 RewardFunction = Callable[[Array, Array, Array, Array], Array]
@@ -18,6 +20,18 @@ ARGUMENTS = ("obs", "action", "next_obs", "goal")
 def return_observation(obs: Array) -> Array:
     """Return an observation: the features of a plain reward function."""
     return obs
+
+
+@dataclass(frozen=True, kw_only=True)
+class TaskError:
+    """Error of a task in a unit that people measure in, for evaluation; the planner does not use it."""
+
+    function: Callable[[np.ndarray, np.ndarray], np.ndarray]
+    """obs `… O`, goal `… G` → error `…`, at least 0; NumPy arrays."""
+    unit: str
+    """Unit of the error, such as `m` or `rad`."""
+    tolerance: float
+    """Largest mean error of a robot that solves the task."""
 
 
 @dataclass(frozen=True)
@@ -38,6 +52,8 @@ class Reward:
     uses_obs: bool = True
     """False if the function ignores its first argument. Then it gets the features of next_obs there, and those of obs
     are not computed."""
+    error: TaskError | None = None
+    """Error of the task; None: only the reward is known."""
 
     def __call__(self, obs: Array, action: Array, next_obs: Array, goal: Array) -> Array:
         """Compute the reward of a step; see `RewardFunction`."""

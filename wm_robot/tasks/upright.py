@@ -1,5 +1,9 @@
 """Rewards `swingup`, `balance` and `upright`: a pole or a body upright."""
 
+import math
+
+import numpy as np
+
 from wm_robot.math.kinematics import Array, cosine, sine
 from wm_robot.spec import RobotSpec
 from wm_robot.tasks.channels import (
@@ -9,7 +13,10 @@ from wm_robot.tasks.channels import (
     find_joint,
     find_pole,
 )
-from wm_robot.tasks.reward import Reward
+from wm_robot.tasks.reward import Reward, TaskError
+
+TOLERANCE = math.radians(12)
+"""Largest tilt of what is upright, in rad; a cart-pole counts as fallen beyond it in Barto et al. (1983)."""
 
 
 def make_swingup_reward(spec: RobotSpec, *, rail: float = 1.0) -> Reward:
@@ -35,7 +42,13 @@ def make_swingup_reward(spec: RobotSpec, *, rail: float = 1.0) -> Reward:
         upright = (1 + cosine(hinge)) / 2
         return upright / (1 + (slide / rail) ** 2) / (1 + (spin / 10) ** 2)
 
-    return Reward(compute_reward, compute_features, goal_sizes=(0,), uses_obs=False)
+    return Reward(
+        compute_reward,
+        compute_features,
+        goal_sizes=(0,),
+        uses_obs=False,
+        error=_measure_tilt(spec, pole),
+    )
 
 
 def make_balance_reward(
@@ -88,7 +101,13 @@ def make_balance_reward(
             tilt = tilt + lean * (after[..., 0] + return_time * after[..., 2])
         return cosine(hinge) - (tilt / width) ** 2
 
-    return Reward(compute_reward, compute_features, goal_sizes=(0,), uses_obs=False)
+    return Reward(
+        compute_reward,
+        compute_features,
+        goal_sizes=(0,),
+        uses_obs=False,
+        error=_measure_tilt(spec, pole),
+    )
 
 
 def make_upright_reward(
@@ -129,4 +148,20 @@ def make_upright_reward(
         reward = cosine(after[..., 0]) - speed_cost * after[..., 1] ** 2
         return reward - (after[..., 2] - height) ** 2 if height_joint else reward
 
-    return Reward(compute_reward, compute_features, goal_sizes=(0,), uses_obs=False)
+    return Reward(
+        compute_reward,
+        compute_features,
+        goal_sizes=(0,),
+        uses_obs=False,
+        error=_measure_tilt(spec, joint),
+    )
+
+
+def _measure_tilt(spec: RobotSpec, joint: str) -> TaskError:
+    """Return the tilt of a joint that is 0 upright, in rad: between 0 and π, however often it has turned."""
+    angle = spec.observation_names.index(f"{joint}/position")
+
+    def compute_tilt(obs: np.ndarray, goal: np.ndarray) -> np.ndarray:
+        return np.abs(np.arctan2(np.sin(obs[..., angle]), np.cos(obs[..., angle])))
+
+    return TaskError(function=compute_tilt, unit="rad", tolerance=TOLERANCE)

@@ -6,12 +6,14 @@ from wm_robot.errors import SpecError
 from wm_robot.math.kinematics import Array, sqrt
 from wm_robot.spec import RobotSpec
 from wm_robot.tasks.channels import check_parameters, find_channels, find_joint
-from wm_robot.tasks.reward import Reward
+from wm_robot.tasks.reward import Reward, TaskError
 
 TWIST = ("linear_x", "linear_y", "linear_z", "angular_x", "angular_y", "angular_z")
 """Parts of the goal of `track_velocity`, those of a ROS twist: in m/s and rad/s."""
 SMOOTHING = 1e-3
 """Error below which the reward is smooth, in m/s."""
+TOLERANCE = 0.2
+"""Largest error of a body that moves as it should, in m/s."""
 
 
 def make_track_velocity_reward(
@@ -46,11 +48,19 @@ def make_track_velocity_reward(
     def compute_features(obs: Array) -> Array:
         return obs[..., counted]
 
-    def compute_reward(before: Array, action: Array, after: Array, goal: Array) -> Array:
+    def compute_square(after: Array, goal: Array) -> Array:
         errors = (
             scale * (after[..., i] - goal[..., k])
             for i, (k, scale) in enumerate(zip(indices, scales, strict=True))
         )
-        return -sqrt(sum(error**2 for error in errors) + SMOOTHING**2)
+        return sum(error**2 for error in errors)
 
-    return Reward(compute_reward, compute_features, goal_sizes=(len(TWIST),), uses_obs=False)
+    def compute_reward(before: Array, action: Array, after: Array, goal: Array) -> Array:
+        return -sqrt(compute_square(after, goal) + SMOOTHING**2)
+
+    error = TaskError(
+        function=lambda obs, goal: sqrt(compute_square(compute_features(obs), goal)),
+        unit="m/s",
+        tolerance=TOLERANCE,
+    )
+    return Reward(compute_reward, compute_features, goal_sizes=(len(TWIST),), uses_obs=False, error=error)

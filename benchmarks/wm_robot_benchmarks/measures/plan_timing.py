@@ -161,7 +161,7 @@ def time_control_steps(
     times: dict[str, RunTimes] = {}
     for suffix, recall in (("", True), (", no recall", False)):
         agent = Agent(base, spec, task=task, functions=graphs, use_context_bank=recall)
-        sim, goals, _ = make_scene(spec, 1, 0, 0, before=1.0, after=repetitions * spec.dt)
+        sim, goals, _ = make_scene(spec, task, 1, 0, 0, before=1.0, after=repetitions * spec.dt)
         agent.begin(sim.last_action[0])
         acting, living = [], []
         for goal in goals[0]:

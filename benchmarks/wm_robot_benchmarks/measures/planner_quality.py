@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from wm_robot.evaluation.control import EvaluatedAgents, measure_target_error
+from wm_robot.evaluation.control import EvaluatedAgents, measure_task_error
 from wm_robot.progress import Progress
-from wm_robot_benchmarks.control import make_scene
+from wm_robot_benchmarks.control import make_scene, make_task_error
 from wm_robot_benchmarks.harness.processes import in_processes
 from wm_robot_benchmarks.harness.result import Setting, find_base_folder, load_bases
 from wm_robot_benchmarks.measures.plan_timing import make_iteration_export
@@ -69,7 +69,7 @@ def _run_episodes(
     base = load_bases(setting, [memory])[memory]
     spec, planner = load_spec(setting.robot), MppiConfig()
     task = next(iter(spec.tasks))
-    sim, goals, change = make_scene(spec, count, seed, first, before=BEFORE_S, after=AFTER_S)
+    sim, goals, change = make_scene(spec, task, count, seed, first, before=BEFORE_S, after=AFTER_S)
     if content is None:
         samples = (
             SAMPLE_RATIO * planner.num_samples if arm == "large" else planner.num_samples // SAMPLE_RATIO
@@ -84,7 +84,9 @@ def _run_episodes(
         assert graphs is not None and graphs.backend is not None
         seeds = (100 * seed + first + i for i in range(count))
         crew = _AgentBatch([BatchAgent(graphs.backend, graph_of(content), spec, seed=each) for each in seeds])
-    return measure_target_error(sim, crew, goals, change, progress=progress)
+    return measure_task_error(
+        sim, crew, goals, change, make_task_error(spec, task).function, progress=progress
+    )
 
 
 class _AgentBatch:
