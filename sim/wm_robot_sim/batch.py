@@ -63,6 +63,7 @@ class BatchSim:
         self._qvel = 1 + model.nq + self.plant.dof_ids
         self._history_steps = -(-self.plant.longest_delay[0] // self.plant.substeps) + 1
         self._row_index = np.arange(self.num_robots)[:, None]
+        self._has_special = bool(spec.layout.wraps or spec.layout.rotations)
         joints, motors = len(spec.joints), spec.action_dim
         self._action_low, self._action_high, self._action_step = (
             spec.action_low,
@@ -239,8 +240,12 @@ class BatchSim:
     def _compute_obs(self, state: np.ndarray, noise: np.ndarray, rows: slice) -> np.ndarray:
         """Compute the sensor readings of physical states `B T S`."""
         channels = {"position": state[..., self._qpos] + self._bias[rows], "velocity": state[..., self._qvel]}
-        clean = np.concatenate([channels[i] for i in self.spec.interfaces], -1).astype(np.float32)
-        return clean + self._noise_std[rows] * noise
+        clean = np.concatenate([channels[i] for i in self.spec.interfaces], -1)
+        if not self._has_special:
+            return clean.astype(np.float32) + self._noise_std[rows] * noise
+        # Angles are wrapped before they are rounded, and once more with their noise.
+        clean = self.spec.layout.normalize(clean).astype(np.float32)
+        return self.spec.layout.normalize(clean + self._noise_std[rows] * noise)
 
     def _draw_noise(self, steps: int) -> np.ndarray:
         """Return standard normal noise of the next steps, `B T O`."""

@@ -27,7 +27,9 @@ def infer_joint(source: ModelSource, described: RobotModel, tree: RobotTree, num
     values: dict[str, Any] = {"name": joint.name}
     if joint.kind != "hinge":
         values["kind"] = joint.kind
-    if joint.range is None:
+    if joint.range is None and joint.kind == "hinge" and not _has_servo(described, tree, number):
+        values["wraps"] = True
+    elif joint.range is None:
         values["position"] = [-UNLIMITED, UNLIMITED]
     else:
         values["position"] = [round_digits(end) for end in joint.range]
@@ -115,6 +117,11 @@ def _infer_effort(model: mujoco.MjModel, described: RobotModel, tree: RobotTree,
             force = float(np.abs(model.actuator_gainprm[actuator, 0])) * max(map(abs, ends))
         most = max(most, force * abs(modelled.gear))
     return round_digits(most) or ASSUMED_EFFORT
+
+
+def _has_servo(described: RobotModel, tree: RobotTree, joint: int) -> bool:
+    """Whether a servo moves a joint: its set-points count turns, so the joint's position does too."""
+    return any(described.actuators[number].kind == "position" for number in _find_movers(tree, joint))
 
 
 def _find_movers(tree: RobotTree, joint: int) -> list[int]:

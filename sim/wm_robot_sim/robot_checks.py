@@ -77,7 +77,8 @@ def _check_hold(spec: RobotSpec) -> tuple[str, str]:
             return FAILED, "the simulation diverges at home. Set a smaller world.timestep"
     position, velocity = np.split(sim.obs[0].astype(float), 2)
     kinds = [joint.kind for joint in spec.joints]
-    drift, speed = np.abs(position - spec.home_position), np.abs(velocity)
+    drift, speed = np.abs(spec.layout.subtract(sim.obs, make_home_obs(spec))), np.abs(velocity)
+    drift = drift[0, : len(spec.joints)].astype(float)
     most, fastest = (
         np.array([table[kind] for kind in kinds]) for table in (LARGEST_DRIFT, LARGEST_FINAL_SPEED)
     )
@@ -294,7 +295,7 @@ def _check_observation(spec: RobotSpec) -> tuple[str, str]:
             "velocity": data.qvel[model.jnt_dofadr[joints]],
         }
         values = np.concatenate([true[name] for name in spec.interfaces])
-        apart = np.abs(obs[0] - values) / np.maximum(1.0, np.abs(values))
+        apart = np.abs(spec.layout.subtract(obs[0], values)) / np.maximum(1.0, np.abs(values))
         if not apart.max() <= worst:
             worst, where = float(apart.max()), spec.observation_names[int(apart.argmax())]
     said = f"{spec.obs_dim} channels are qpos and qvel of the model, within {worst:.1g} over {OBS_PERIODS} periods"

@@ -9,7 +9,7 @@ import mujoco
 import numpy as np
 
 from wm_robot.robots.model_check import attach_model
-from wm_robot.spec import VERSION, RobotSpec
+from wm_robot.spec import VERSION, WHOLE_TURN, RobotSpec
 from wm_robot_sim.actuator_inference import infer_actuator, set_action_rates
 from wm_robot_sim.control_rate import choose_rate
 from wm_robot_sim.inference_notes import ModelSource, Notes, round_digits
@@ -69,8 +69,12 @@ def infer_robot(
             f"the robot has {len(joints)} joints; up to {MOST_JOINTS} were tried. Remove joints from the spec that "
             "need not be observed"
         )
-    limits = {joint["name"]: joint["position"] for joint in values["joints"]}
-    endless = [joint.name for joint in joints if joint.range is None]
+    limits = {joint["name"]: joint.get("position", WHOLE_TURN) for joint in values["joints"]}
+    if wrapping := [joint["name"] for joint in values["joints"] if "wraps" in joint]:
+        notes.inferred.append(
+            f"joints {quote_names(wrapping, 8)} wrap at ±π: they are hinges without limit, and no servo moves them"
+        )
+    endless = [joint.name for joint in joints if joint.range is None and joint.name not in wrapping]
     if endless:
         notes.assumed.append(
             f"range of joints {quote_names(endless, 8)}: ±{UNLIMITED:g} rad (m), since the model has none"

@@ -79,7 +79,7 @@ def _infer_start_poses(
     """Return where start poses are: about home where a range is assumed, and above the floor."""
     limits, poses = spec.pose_limits, {}
     width = np.diff(limits)[:, 0]
-    endless = width >= 2 * UNLIMITED
+    endless = (width >= 2 * UNLIMITED) | [joint.wraps for joint in spec.joints]
     if endless.any():
         kinds = [joint.kind for joint in spec.joints]
         spread = np.where(endless, [POSE_SPREADS[kind] for kind in kinds], width / 3)

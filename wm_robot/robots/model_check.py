@@ -67,6 +67,11 @@ def find_contradictions(spec: RobotSpec, model: RobotModel) -> list[str]:
 def _compare_joint(joint: Joint, modelled: ModelJoint) -> Iterator[str]:
     if modelled.kind != joint.kind:
         yield f"joint '{joint.name}' is a {joint.kind} in the spec, a {modelled.kind} in the model"
+    elif joint.wraps and modelled.range is not None:
+        yield (
+            f"joint '{joint.name}' wraps in the spec, and has the range [{modelled.range[0]:g}, "
+            f"{modelled.range[1]:g}] in the model"
+        )
     elif modelled.range is not None:
         yield from _compare_range(f"joint '{joint.name}' has the range", joint.position, modelled.range)
 

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from wm_robot.errors import SpecError
+from wm_robot.spec.channel_layout import ChannelLayout, make_joint_group
 from wm_robot.spec.checks import (
     build_section,
     require_list,
@@ -84,6 +85,12 @@ class RobotSpec:
                 f"joint '{joint.name}' has position range {joint.position}, and its servos have ranges {servos}",
                 "overlapping ranges",
             )
+            require_valid(
+                not (joint.wraps and servos),
+                f"joint '{joint.name}' wraps, and its servos are {list(servos)}",
+                "moved by velocity or effort: a set-point of an angle that wraps says nothing of the way to it. Or "
+                "give it a range",
+            )
         unknown = set(self.interfaces) - set(INTERFACES)
         require_valid(not unknown, f"interfaces {sorted(unknown)}", f"some of {sorted(INTERFACES)}")
         _check_safety(self, names, motors)
@@ -100,7 +107,21 @@ class RobotSpec:
     @cached_property
     def observation_names(self) -> tuple[str, ...]:
         """Channels as `<joint>/<interface>`."""
-        return tuple(f"{joint}/{i}" for i in self.interfaces for joint in self.joint_names)
+        return self.layout.names
+
+    @cached_property
+    def layout(self) -> ChannelLayout:
+        """What each channel of an observation is."""
+        limits = {
+            "position": [max(map(abs, joint.position)) for joint in self.joints],
+            "velocity": [joint.velocity for joint in self.joints],
+        }
+        wraps = [joint.wraps for joint in self.joints]
+        groups = [
+            make_joint_group(kind, self.joint_names, wraps=wraps, limits=limits[kind])
+            for kind in self.interfaces
+        ]
+        return ChannelLayout(tuple(groups))
 
     @property
     def action_names(self) -> tuple[str, ...]:
@@ -118,7 +139,7 @@ class RobotSpec:
 
     @property
     def obs_dim(self) -> int:
-        return len(self.interfaces) * len(self.joints)
+        return len(self.layout.names)
 
     @property
     def action_dim(self) -> int:
@@ -178,7 +199,7 @@ class RobotSpec:
             "name": self.name,
             "rate": float(self.rate),
             "interfaces": list(self.interfaces),
-            "joints": [_convert_to_floats(asdict(joint)) for joint in self.joints],
+            "joints": [_convert_to_floats(_drop_unset(joint)) for joint in self.joints],
             "actuators": [_convert_to_floats(asdict(actuator)) for actuator in self.actuators],
             "model": self.model_digest,
         }
@@ -299,6 +320,12 @@ def encode_canonical_json(values: Any) -> bytes:
     """Encode values so that equal values give equal bytes: sorted keys, no spaces, UTF-8, no NaN."""
     text = json.dumps(values, sort_keys=True, separators=(",", ":"), allow_nan=False)
     return text.encode()
+
+
+def _drop_unset(joint: Joint) -> dict[str, Any]:
+    """Return the values of a joint, without `wraps` where it is not set: joints of before keep their digest."""
+    values = asdict(joint)
+    return values if joint.wraps else {name: each for name, each in values.items() if name != "wraps"}
 
 
 def _convert_to_floats(value: Any) -> Any:
