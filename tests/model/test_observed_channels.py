@@ -1,4 +1,4 @@
-"""A model whose observation has angles that wrap: no result depends on where an angle wraps."""
+"""Angles that wrap and rotations in a model: no result depends on where an angle wraps, and rotations stay rotations."""
 
 import numpy as np
 import pytest
@@ -9,6 +9,7 @@ torch = pytest.importorskip("torch")
 from tests.model.small_model import small_model
 from wm_robot.memory.registry import FAMILIES
 from wm_robot.model.config import ModelConfig
+from wm_robot.training.export.folded_rollout import imagine_folded
 from wm_robot.training.input_scales import fit_scales
 from wm_robot.training.loss import compute_segment_loss
 from wm_robot.types import Step
@@ -94,3 +95,49 @@ def test_an_update_takes_the_next_observation_of_either_turn():
     ]
     for name, value in after[0].items():
         np.testing.assert_allclose(value, after[1][name], atol=1e-4)
+
+
+def make_rotating_model(memory: str):
+    """A model of a hinge that wraps, a rotation and a speed, with scales of a motion; and the motion."""
+    model = small_model(memory, servo=-1, obs=8, wraps=(0,), rotations=(1,))
+    time = torch.arange(STEPS + 1) * 0.15
+    zero = torch.zeros_like(time)
+    x, y = [time.cos(), time.sin(), zero], [-time.sin(), time.cos(), zero]
+    obs = torch.stack([3 + time, *x, *y, (2 * time).sin()], -1)[None]
+    action = torch.linspace(-1, 1, STEPS)[None, :, None]
+    fit_scales(model, obs.numpy(), action.numpy())
+    return model, obs, action
+
+
+def compute_products(obs):
+    """Products of the columns of the rotation with each other: the identity for a rotation."""
+    columns = obs[..., 1:7].unflatten(-1, (2, 3))
+    return columns @ columns.mT
+
+
+def test_an_imagined_rotation_stays_a_rotation_for_a_hundred_steps():
+    model, obs, _ = make_rotating_model("delta")
+    actions = torch.randn(1, 3, 100, 1, generator=torch.Generator().manual_seed(0))
+    state = model.initial_state(initial_action=torch.zeros(1, 1))
+    z = model.observe(state, obs[:, 0])
+    mean = model.imagine(state, z, actions).mean
+    assert torch.isfinite(mean).all() and mean[..., 1:7].std(2).max() > 0.01
+    torch.testing.assert_close(
+        compute_products(mean), torch.eye(2).expand(1, 3, 100, 2, 2), atol=1e-5, rtol=0
+    )
+    folded = imagine_folded(model, state, z, actions[:, :, :10])
+    torch.testing.assert_close(folded, mean[:, :, :10], atol=2e-3, rtol=1e-3)
+
+
+@pytest.mark.parametrize("memory", ["ekf", "gru"])
+def test_a_predicted_step_has_a_rotation_and_the_scales_of_a_rotation_are_fixed(memory):
+    model, obs, action = make_rotating_model(memory)
+    state = model.initial_state(initial_action=action[:, 0])
+    predicted, _ = model.scan(state, obs, action, torch.ones(1, STEPS))
+    torch.testing.assert_close(
+        compute_products(predicted.mean), torch.eye(2).expand(1, STEPS, 2, 2), atol=1e-5, rtol=0
+    )
+    alone = model.predict(state, obs[:, 0], action[:, 0])
+    torch.testing.assert_close(alone.mean, predicted.mean[:, 0], atol=1e-5, rtol=1e-5)
+    assert model.obs_std[1:7].tolist() == [1] * 6 and len(set(model.change_std[1:7].tolist())) == 1
+    assert model.obs_std[7] != 1

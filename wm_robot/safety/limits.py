@@ -27,7 +27,8 @@ def compute_plausible_range(spec: RobotSpec) -> tuple[np.ndarray, np.ndarray]:
     fastest = PLAUSIBLE_SPEED_RATIO * np.array([joint.velocity for joint in spec.joints])
     ends = {"position": (low - wide, high + wide), "velocity": (-fastest, fastest)}
     least, most = (np.concatenate([ends[name][end] for name in spec.interfaces]) for end in (0, 1))
-    return least, most
+    base = PLAUSIBLE_SPEED_RATIO * spec.layout.limits[len(least) :]
+    return np.concatenate([least, -base]), np.concatenate([most, base])
 
 
 @dataclass(frozen=True, kw_only=True)

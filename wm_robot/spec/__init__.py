@@ -2,6 +2,8 @@
 
 from wm_robot.spec.channel_layout import ChannelGroup as ChannelGroup
 from wm_robot.spec.channel_layout import ChannelLayout as ChannelLayout
+from wm_robot.spec.floating_base import BASE as BASE
+from wm_robot.spec.floating_base import FloatingBase as FloatingBase
 from wm_robot.spec.parts import GOAL_TYPES as GOAL_TYPES
 from wm_robot.spec.parts import JOINT_KINDS as JOINT_KINDS
 from wm_robot.spec.parts import WHOLE_TURN as WHOLE_TURN

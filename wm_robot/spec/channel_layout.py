@@ -63,14 +63,17 @@ class ChannelLayout:
     def _periods(self) -> Float[np.ndarray, "O"]:
         return make_periods(len(self.names), self.wraps)
 
+    @cached_property
+    def slices(self) -> tuple[tuple[ChannelGroup, slice], ...]:
+        """Each group with its channels."""
+        ends = np.cumsum([len(group.names) for group in self.groups]).tolist()
+        return tuple(
+            (group, slice(end - len(group.names), end)) for group, end in zip(self.groups, ends, strict=True)
+        )
+
     def find_channels(self, kind: str) -> slice:
         """Return the channels of the group of a kind."""
-        start = 0
-        for group in self.groups:
-            if group.kind == kind:
-                return slice(start, start + len(group.names))
-            start += len(group.names)
-        raise KeyError(kind)
+        return next(channels for group, channels in self.slices if group.kind == kind)
 
     def subtract(self, first: np.ndarray, second: np.ndarray) -> np.ndarray:
         """Return the difference of two observations; angles that wrap take the shorter way round."""

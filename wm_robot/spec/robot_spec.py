@@ -18,6 +18,7 @@ from wm_robot.spec.checks import (
     require_mapping,
     require_valid,
 )
+from wm_robot.spec.floating_base import FloatingBase
 from wm_robot.spec.parts import Actuator, Joint, Link, Task, build_task
 from wm_robot.spec.safety import Safety, build_safety
 
@@ -50,6 +51,8 @@ class RobotSpec:
     actuators: tuple[Actuator, ...]
     interfaces: tuple[str, ...] = ("position", "velocity")
     """Joint interfaces in the observation; each lists all joints in order."""
+    base: FloatingBase | None = None
+    """Floating base; None: the base is fixed."""
     tasks: Mapping[str, Task] = field(default_factory=dict)
     chain: tuple[Link, ...] = ()
     """Kinematics from the base to the gripper, for tasks in space."""
@@ -121,7 +124,7 @@ class RobotSpec:
             make_joint_group(kind, self.joint_names, wraps=wraps, limits=limits[kind])
             for kind in self.interfaces
         ]
-        return ChannelLayout(tuple(groups))
+        return ChannelLayout((*groups, *(self.base.make_groups() if self.base else ())))
 
     @property
     def action_names(self) -> tuple[str, ...]:
@@ -193,6 +196,19 @@ class RobotSpec:
             raise SpecError(f"robot '{self.name}' has no task '{name}'; it has {sorted(self.tasks)}")
         return self.tasks[name]
 
+    def check_joint_states(self) -> None:
+        """Check that a JointState can carry the observation, as ROS nodes need.
+
+        Raises:
+            SpecError: If the base floats.
+        """
+        if self.base:
+            raise SpecError(
+                f"robot '{self.name}' has the floating base '{self.base.body}', and a JointState cannot carry its "
+                "height, rotation and velocity. ROS nodes and recordings support robots with a fixed base; train "
+                "and run this one in simulation, without ROS"
+            )
+
     def compute_digest(self) -> str:
         """Compute the SHA-256 of the canonical form, in hex."""
         kept = {
@@ -203,6 +219,8 @@ class RobotSpec:
             "actuators": [_convert_to_floats(asdict(actuator)) for actuator in self.actuators],
             "model": self.model_digest,
         }
+        if self.base:
+            kept["base"] = _convert_to_floats(self.base.list_digest_values())
         return hashlib.sha256(encode_canonical_json(kept)).hexdigest()
 
     @classmethod
@@ -260,11 +278,15 @@ class RobotSpec:
             "chain": tuple(build_section(Link, link) for link in values.pop("chain", ())),
             "safety": build_safety(values.pop("safety", {})),
         }
+        if (base := values.pop("base", None)) is not None:
+            parts["base"] = build_section(FloatingBase, base)
         return build_section(cls, {**values, **parts, "folder": folder})
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain values for `from_dict`, without the folder."""
         values = {name: value for name, value in asdict(self).items() if name != "folder"}
+        if self.base is None:
+            del values["base"]
         return {"version": VERSION, **values}
 
 
@@ -313,7 +335,10 @@ def _find_servos(spec: RobotSpec, joint: str) -> list[Actuator]:
 def make_home_obs(spec: RobotSpec) -> np.ndarray:
     """Make the observation of a robot at rest at its `home_position`, float32 `O`."""
     values = {"position": spec.home_position, "velocity": np.zeros(len(spec.joints))}
-    return np.concatenate([values[name] for name in spec.interfaces]).astype(np.float32)
+    parts = [values[name] for name in spec.interfaces]
+    if spec.base:
+        parts.append(spec.base.make_home_channels())
+    return np.concatenate(parts).astype(np.float32)
 
 
 def encode_canonical_json(values: Any) -> bytes:
