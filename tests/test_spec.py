@@ -252,7 +252,7 @@ def test_the_digest_never_changes_between_versions():
         ({"colour": "red"}, "RobotSpec 'pair' has no field ['colour']; it has ['actuators'"),
         ({"joints": [{**values()["joints"][0], "position": [1, -1]}]}, "low < high"),
         ({"joints": [{**values()["joints"][0], "velocity": -3}]}, "'shoulder' has velocity -3"),
-        ({"joints": [{"name": "shoulder"}]}, "Joint 'shoulder' lacks ['position', 'velocity', 'effort']"),
+        ({"joints": [{"name": "shoulder"}]}, "Joint 'shoulder' lacks ['velocity', 'effort']"),
         ({"actuators": [{"joint": "shoulder"}]}, "Actuator lacks ['name', 'kind', 'range', 'rate']"),
         ({"joints": ["shoulder"]}, "Joint is 'shoulder'; it must be a mapping"),
         ({"chian": []}, "no field ['chian']; Did you mean 'chain'? It has"),

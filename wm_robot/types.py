@@ -31,7 +31,7 @@ class Step(Generic[Value]):
     action: Value
     """`A`, applied action."""
     next_obs: Value
-    """`O`, one period later."""
+    """`O`, one period later. Angles that wrap continue those of `obs`; see `ChannelLayout.continue_angles`."""
     valid: Value
     """0 or False: a gap, a stale or a rejected reading. Counted, never learned from."""
     reward: Value | None = None
@@ -104,7 +104,7 @@ class TrajectoryBatch:
     """Trajectory batch: `B` trajectories of `T` control steps each."""
 
     obs: np.ndarray
-    """`B T+1 O`, float32: sensor readings before each step, and after the last."""
+    """`B T+1 O`, float32: sensor readings before each step, and after the last. Angles that wrap count turns."""
     action: np.ndarray
     """`B T A`, float32: applied actions."""
     initial_action: np.ndarray

@@ -57,7 +57,7 @@ def check_robot(
         {
             "joint": joint.name,
             "kind": joint.kind,
-            "range": f"{joint.position[0]:g} … {joint.position[1]:g}",
+            "range": "wraps" if joint.wraps else f"{joint.position[0]:g} … {joint.position[1]:g}",
             "actuators": ", ".join(f"{a.name} ({a.kind})" for a in spec.actuators if a.joint == joint.name)
             or "none",
         }

@@ -164,11 +164,7 @@ def check_trajectories(spec: "RobotSpec", batch: "TrajectoryBatch") -> None:
         SpecError: If so; with the channel.
     """
     flat = batch.obs.reshape(-1, batch.obs.shape[-1])
-    limits = {
-        "position": [np.abs(joint.position).max() for joint in spec.joints],
-        "velocity": [joint.velocity for joint in spec.joints],
-    }
-    wild = ~(np.abs(flat) <= WILD * np.concatenate([limits[name] for name in spec.interfaces]))
+    wild = ~(np.abs(flat) <= WILD * spec.layout.limits)
     if wild.any():
         channel = spec.observation_names[int(wild.any(0).argmax())]
         raise SpecError(

@@ -69,6 +69,7 @@ class TrajectoryCollector:
         from wm_robot.agent.rollout_objective import TorchPlanner
         from wm_robot.model.torch_backend import TorchBackend
         from wm_robot.planning.mppi import MppiConfig
+        from wm_robot.tasks.goal_types import list_goal_periods
         from wm_robot_sim.rollouts import collect_trajectories
         from wm_robot_sim.worlds import DomainRandomization
 
@@ -77,7 +78,13 @@ class TrajectoryCollector:
             # A coarser search than the robot's: its mistakes are useful data, and it costs a quarter.
             planner = MppiConfig(num_samples=32, num_iterations=1, refine_iterations=0)
             plans = TorchPlanner(model, self.spec, task=self.task, planner=planner)
-            policy = BatchAgent(TorchBackend(model), plans, self.spec, seed=self.seed + number)
+            policy = BatchAgent(
+                TorchBackend(model),
+                plans,
+                self.spec,
+                goal_periods=list_goal_periods(self.spec, self.spec.find_task(self.task)),
+                seed=self.seed + number,
+            )
         nominal = [DomainRandomization(self.spec).make_nominal_world()]
         return collect_trajectories(
             self.spec,

@@ -11,6 +11,7 @@ from mujoco import rollout as mujoco_rollout
 
 from wm_robot.errors import SpecError, UnsafeActionError
 from wm_robot.spec import RobotSpec
+from wm_robot_sim.base_motion import lift_out_of_ground
 from wm_robot_sim.model_compiler import compile_model
 from wm_robot_sim.plant import Plant
 from wm_robot_sim.reachable_poses import compute_gripper_positions, sample_reachable_poses
@@ -66,6 +67,8 @@ class BatchSim:
         self._qvel = 1 + model.nq + self.plant.dof_ids
         self._history_steps = -(-self.plant.longest_delay[0] // self.plant.substeps) + 1
         self._row_index = np.arange(self.num_robots)[:, None]
+        self._base = self.plant.base_motion
+        self._has_special = bool(spec.layout.wraps or spec.layout.rotations)
         joints, motors = len(spec.joints), spec.action_dim
         self._action_low, self._action_high, self._action_step = (
             spec.action_low,
@@ -119,10 +122,11 @@ class BatchSim:
             self._scale[row, 0], self._offset[row, 0] = changes.scale, changes.offset
             self._delay[row, 0], self._sensor_delay[row] = changes.delay, changes.sensor_delay
             self._bias[row, 0] = changes.bias
-            noise = {"position": world.position_noise, "velocity": world.velocity_noise}
-            self._noise_std[row, 0] = np.repeat(
-                [noise[i] for i in self.spec.interfaces], len(self.spec.joints)
-            )
+            for group, channels in self.spec.layout.slices:
+                is_velocity = group.kind.endswith("velocity")
+                self._noise_std[row, 0, channels] = (
+                    world.velocity_noise if is_velocity else world.position_noise
+                )
         # Motors of one robot usually share their delay, which takes half the time.
         self._has_own_delays = bool((self._delay != self._delay[:, :, :1]).any())
         self._has_offsets = bool(self._offset.any())
@@ -148,6 +152,8 @@ class BatchSim:
             state[:] = 0
             state[1 : 1 + model.nq] = model.qpos0
             state[self._qpos] = pose
+            if self._base:
+                self._place_base(row, rng)
             self._commands[row] = self._compute_holding_action(pose)
             noise = rng.standard_normal((1, 1, self.spec.obs_dim), np.float32)
             one = slice(row, row + 1)
@@ -159,6 +165,15 @@ class BatchSim:
         joint = self.spec.joint_names.index
         held = [pose[joint(a.joint)] if a.is_servo else 0.0 for a in self.spec.actuators]
         return np.clip(np.array(held, np.float32), self._action_low, self._action_high)
+
+    def _place_base(self, row: int, rng: np.random.Generator) -> None:
+        """Place a floating base at home with a random heading, and higher where a part would be in the ground."""
+        assert self._base is not None
+        qpos = self._physics_state[row, 1 : 1 + self.plant.model.nq]
+        qpos[self._base.qpos_ids] = self._base.make_home_pose(
+            qpos[self._base.qpos_ids], rng.uniform(-np.pi, np.pi)
+        )
+        lift_out_of_ground(self._models[row], self._scratch, qpos, int(self._base.qpos_ids[2]))
 
     def step(
         self, action: Float[np.ndarray, "B A"]
@@ -242,13 +257,25 @@ class BatchSim:
         return (physics_step - delay) // self.plant.substeps + self._history_steps
 
     def _compute_obs(self, state: np.ndarray, noise: np.ndarray, rows: slice) -> np.ndarray:
-        """Compute the sensor readings of physical states `B T S`."""
+        """Compute the sensor readings of physical states `B T S`.
+
+        A floating base has the noise of positions in height and rotation, and that of velocities in its velocities.
+        """
         clean = self._compute_channels(state, self._bias[rows])
-        return clean + self._noise_std[rows] * noise
+        if not self._has_special:
+            return clean.astype(np.float32) + self._noise_std[rows] * noise
+        # Angles are wrapped before they are rounded, and once more with their noise.
+        clean = self.spec.layout.normalize(clean).astype(np.float32)
+        return self.spec.layout.normalize(clean + self._noise_std[rows] * noise)
 
     def _compute_channels(self, state: np.ndarray, bias: np.ndarray | float) -> np.ndarray:
+        """Compute the channels of physical states `… S` without noise, float64 `… O`; angles count their turns."""
         channels = {"position": state[..., self._qpos] + bias, "velocity": state[..., self._qvel]}
-        return np.concatenate([channels[i] for i in self.spec.interfaces], -1).astype(np.float32)
+        parts = [channels[i] for i in self.spec.interfaces]
+        if self._base:
+            qpos, qvel = 1 + self._base.qpos_ids, 1 + self.plant.model.nq + self._base.dof_ids
+            parts.append(self._base.compute_channels(state[..., qpos], state[..., qvel]))
+        return np.concatenate(parts, -1)
 
     def _draw_noise(self, steps: int) -> np.ndarray:
         """Return standard normal noise of the next steps, `B T O`."""
@@ -272,7 +299,8 @@ class BatchSim:
 
     def compute_true_obs(self) -> Float[np.ndarray, "B O"]:
         """Observations of now without noise, bias and delay."""
-        return self._compute_channels(self._physics_state, 0.0)
+        true = self._compute_channels(self._physics_state, 0.0)
+        return np.asarray(self.spec.layout.normalize(true) if self._has_special else true, np.float32)
 
     def true_joint_positions(self) -> Float[np.ndarray, "B J"]:
         """True joint positions, in rad (m)."""

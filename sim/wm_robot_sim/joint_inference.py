@@ -7,8 +7,12 @@ import mujoco
 import numpy as np
 
 from wm_robot.robots.robot_model import ModelJoint, RobotModel
+from wm_robot.spec import FloatingBase
+from wm_robot.spec.checks import build_section
+from wm_robot_sim.base_motion import BaseMotion
 from wm_robot_sim.inference_notes import ModelSource, Notes, get_unit, round_digits
 from wm_robot_sim.model_quantities import quote_names
+from wm_robot_sim.model_reader import list_names
 from wm_robot_sim.random_motion import measure_stable_motion
 from wm_robot_sim.robot_tree import RobotTree
 
@@ -16,6 +20,8 @@ UNLIMITED = 100.0
 """End of the range of a joint without one, in rad (m)."""
 VELOCITIES, SERVO_VELOCITIES = {"hinge": 10.0, "slide": 1.0}, {"hinge": 4.0, "slide": 0.5}
 """Kind of a joint → its assumed speed limit without and with a servo, in rad/s (m/s)."""
+BASE_VELOCITIES = {"linear_velocity": 2.0, "angular_velocity": 5.0}
+"""Smallest assumed speed limits of a floating base, in m/s and rad/s."""
 VELOCITY_MARGIN = 1.5
 """Assumed speed limit over the largest speed in random motion."""
 ASSUMED_EFFORT = 1.0
@@ -27,7 +33,9 @@ def infer_joint(source: ModelSource, described: RobotModel, tree: RobotTree, num
     values: dict[str, Any] = {"name": joint.name}
     if joint.kind != "hinge":
         values["kind"] = joint.kind
-    if joint.range is None:
+    if joint.range is None and joint.kind == "hinge" and not _has_servo(described, tree, number):
+        values["wraps"] = True
+    elif joint.range is None:
         values["position"] = [-UNLIMITED, UNLIMITED]
     else:
         values["position"] = [round_digits(end) for end in joint.range]
@@ -62,9 +70,14 @@ def set_velocities(
     values: dict[str, Any],
     joints: Sequence[ModelJoint],
     home: Mapping[str, float],
+    qpos: np.ndarray,
     notes: Notes,
 ) -> int:
-    """Set the speed limits. Return the number of parts into which the physics step must be divided."""
+    """Set the speed limits. Return the number of parts into which the physics step must be divided.
+
+    Args:
+        qpos: Generalised positions of the whole model at home.
+    """
     assumed, actuators = [], values["actuators"]
     kinds = {joint.name: joint.kind for joint in joints}
     servos = {each["joint"] for each in actuators if each["kind"] == "position"}
@@ -75,7 +88,10 @@ def set_velocities(
     for actuator in actuators:
         # A motor's command may jump.
         actuator["rate"] = limits[actuator["joint"]] if actuator["kind"] == "position" else np.inf
-    motion, parts = measure_stable_motion(source.model, actuators, home, values["rate"])
+    motion, parts = measure_stable_motion(source.model, actuators, home, values["rate"], qpos)
+    address = dict(
+        zip(list_names(source.model, mujoco.mjtObj.mjOBJ_JOINT), source.model.jnt_dofadr, strict=True)
+    )
     if parts > 1:
         step = float(source.model.opt.timestep)
         notes.to_check.append(
@@ -86,7 +102,7 @@ def set_velocities(
         if source.velocities.get(joint.name, 0) > 0:
             entry["velocity"] = round_digits(source.velocities[joint.name])
             continue
-        fastest = VELOCITY_MARGIN * motion[joint.name]
+        fastest = VELOCITY_MARGIN * float(motion[address[joint.name]])
         # Two digits: the random motion of another machine may differ in the others.
         entry["velocity"] = float(f"{max(limits[joint.name], fastest):.2g}")
         assumed.append(f"'{joint.name}' {entry['velocity']:g} {get_unit(joint.kind)}/s")
@@ -95,7 +111,27 @@ def set_velocities(
             f"speed limits: {', '.join(assumed)}; the model has none. They are {VELOCITY_MARGIN:g} times what random "
             "commands reach in simulation, or more"
         )
+    if "base" in values:
+        set_base_velocities(
+            values, BaseMotion(build_section(FloatingBase, values["base"]), source.model), motion, notes
+        )
     return parts
+
+
+def set_base_velocities(values: dict[str, Any], base: BaseMotion, motion: np.ndarray, notes: Notes) -> None:
+    """Set the speed limits of a floating base.
+
+    Args:
+        motion: Largest speed of each degree of freedom in random motion.
+    """
+    speeds = motion[base.dof_ids]
+    for name, each in (("linear_velocity", speeds[:3]), ("angular_velocity", speeds[3:])):
+        fastest = VELOCITY_MARGIN * float(np.linalg.norm(each))
+        values["base"][name] = float(f"{max(BASE_VELOCITIES[name], fastest):.2g}")
+    notes.assumed.append(
+        f"speed limits of the base: {values['base']['linear_velocity']:g} m/s and "
+        f"{values['base']['angular_velocity']:g} rad/s, {VELOCITY_MARGIN:g} times what random commands reach, or more"
+    )
 
 
 def _infer_effort(model: mujoco.MjModel, described: RobotModel, tree: RobotTree, number: int) -> float:
@@ -115,6 +151,11 @@ def _infer_effort(model: mujoco.MjModel, described: RobotModel, tree: RobotTree,
             force = float(np.abs(model.actuator_gainprm[actuator, 0])) * max(map(abs, ends))
         most = max(most, force * abs(modelled.gear))
     return round_digits(most) or ASSUMED_EFFORT
+
+
+def _has_servo(described: RobotModel, tree: RobotTree, joint: int) -> bool:
+    """Whether a servo moves a joint: its set-points count turns, so the joint's position does too."""
+    return any(described.actuators[number].kind == "position" for number in _find_movers(tree, joint))
 
 
 def _find_movers(tree: RobotTree, joint: int) -> list[int]:

@@ -1,10 +1,11 @@
 """Model findings: what a person should check in a model, although MuJoCo compiles it."""
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import mujoco
 import numpy as np
+from jaxtyping import Float
 
 from wm_robot_sim.model_quantities import quote_names
 from wm_robot_sim.model_reader import list_names
@@ -31,16 +32,14 @@ def find_ros_names(names: Sequence[str]) -> list[str]:
     ]
 
 
-def find_model_findings(model: mujoco.MjModel, home: Mapping[str, float]) -> list[str]:
+def find_model_findings(model: mujoco.MjModel, qpos: Float[np.ndarray, "N"]) -> list[str]:
     """Return sentences about ranges without effect, equalities, contacts at rest and implausible bodies.
 
     Args:
-        home: Joint → rest position, in rad (m).
+        qpos: Positions of the whole model at home.
     """
     data = mujoco.MjData(model)
-    joints = list_names(model, mujoco.mjtObj.mjOBJ_JOINT)
-    for name, position in home.items():
-        data.qpos[model.jnt_qposadr[joints.index(name)]] = position
+    data.qpos[:] = qpos
     mujoco.mj_forward(model, data)
     return [
         *_limit(_find_idle_ranges(model), "ranges"),

@@ -14,6 +14,7 @@ from wm_robot.robots.model_check import attach_model
 from wm_robot.robots.model_files import find_model_file
 from wm_robot.robots.robot_model import RobotModel, compute_file_digest
 from wm_robot.spec import RobotSpec
+from wm_robot_sim.base_motion import BaseMotion
 from wm_robot_sim.declared_dynamics import (
     MissingQuantity,
     check_declared_dynamics,
@@ -100,6 +101,11 @@ class Plant:
     @cached_property
     def qpos_ids(self) -> np.ndarray:
         return self.model.jnt_qposadr[self.joint_ids]
+
+    @cached_property
+    def base_motion(self) -> BaseMotion | None:
+        """Floating base; None where the base is fixed."""
+        return BaseMotion(self.spec.base, self.model) if self.spec.base else None
 
     @cached_property
     def body_ids(self) -> np.ndarray:

@@ -6,6 +6,7 @@ from typing import Any
 
 import mujoco
 import numpy as np
+from jaxtyping import Float
 
 from wm_robot.errors import SpecError
 from wm_robot_sim.model_reader import list_names
@@ -17,12 +18,16 @@ PERIODS_PER_COMMAND = 5
 
 
 def measure_stable_motion(
-    model: mujoco.MjModel, actuators: Sequence[Mapping[str, Any]], home: Mapping[str, float], rate: float
-) -> tuple[dict[str, float], int]:
+    model: mujoco.MjModel,
+    actuators: Sequence[Mapping[str, Any]],
+    home: Mapping[str, float],
+    rate: float,
+    qpos: Float[np.ndarray, "N"],
+) -> tuple[Float[np.ndarray, "V"], int]:
     """Measure random motion with the largest physics step that does not diverge; see `measure_random_motion`.
 
     Returns:
-        Largest speed of each joint, and the number of parts into which the model's physics step is divided.
+        Largest speed of each degree of freedom, and the parts into which the model's physics step is divided.
 
     Raises:
         SpecError: If the simulation diverges with the model's own step, and with smaller ones.
@@ -32,7 +37,7 @@ def measure_stable_motion(
         divided = copy.copy(model)
         divided.opt.timestep = model.opt.timestep / parts
         try:
-            return measure_random_motion(divided, actuators, home, rate), parts
+            return measure_random_motion(divided, actuators, home, rate, qpos), parts
         except SpecError as error:
             first_error = first_error or error
     raise SpecError(
@@ -41,28 +46,29 @@ def measure_stable_motion(
 
 
 def measure_random_motion(
-    model: mujoco.MjModel, actuators: Sequence[Mapping[str, Any]], home: Mapping[str, float], rate: float
-) -> dict[str, float]:
-    """Measure the largest speed of each joint under random commands, from rest at home, in rad/s (m/s).
+    model: mujoco.MjModel,
+    actuators: Sequence[Mapping[str, Any]],
+    home: Mapping[str, float],
+    rate: float,
+    qpos: Float[np.ndarray, "N"],
+) -> Float[np.ndarray, "V"]:
+    """Measure the largest speed of each degree of freedom under random commands, from rest at home, in rad/s (m/s).
 
     Args:
         actuators: Name, joint, kind, range and rate, as in a spec.
         home: Joint → rest position, in rad (m).
         rate: Control rate, in Hz.
+        qpos: Generalised positions of the whole model at home.
 
     Raises:
         SpecError: If the simulation diverges.
     """
-    known, joints = (
-        list_names(model, mujoco.mjtObj.mjOBJ_ACTUATOR),
-        list_names(model, mujoco.mjtObj.mjOBJ_JOINT),
-    )
+    known = list_names(model, mujoco.mjtObj.mjOBJ_ACTUATOR)
     numbers = [known.index(each["name"]) for each in actuators]
     low, high = np.array([each["range"] for each in actuators]).T
     most = np.array([each["rate"] / rate for each in actuators])
     rng, data = np.random.default_rng(SEED), mujoco.MjData(model)
-    for name, position in home.items():
-        data.qpos[model.jnt_qposadr[joints.index(name)]] = position
+    data.qpos[:] = qpos
     rest = [home[each["joint"]] if each["kind"] == "position" else 0.0 for each in actuators]
     target = command = np.clip(rest, low, high)
     fastest, substeps = np.zeros(model.nv), max(1, round(1 / rate / model.opt.timestep))
@@ -82,7 +88,7 @@ def measure_random_motion(
                 "under commands within the ranges of its actuators: positions or speeds are no numbers, or huge. "
                 "Use a smaller option/timestep, more damping or armature, or weaker gains"
             )
-    return {name: float(fastest[model.jnt_dofadr[number]]) for number, name in enumerate(joints)}
+    return fastest
 
 
 _DIVERGED = (

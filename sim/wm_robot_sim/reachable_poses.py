@@ -25,7 +25,8 @@ def sample_reachable_poses(spec: RobotSpec, rng: np.random.Generator, count: int
     poses = center + spread * rng.uniform(-1, 1, (count, MAX_TRIES, len(limits)))
     # Rounding only: the cut range is within the limits.
     poses = np.clip(poses, limits[:, 0], limits[:, 1])
-    if not spec.chain:
+    # The tip of a floating base is in the frame of the base, which says nothing of the ground.
+    if not spec.chain or spec.base:
         return poses[:, 0]
     # The first clear try of each pose; the center pose if none is clear.
     poses[:, -1] = center

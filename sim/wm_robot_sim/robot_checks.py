@@ -8,6 +8,7 @@ import mujoco
 import numpy as np
 from jaxtyping import Float
 
+from wm_robot.math.rotations import compute_matrix
 from wm_robot.spec import RobotSpec, make_home_obs
 from wm_robot_sim.batch import BatchSim
 from wm_robot_sim.model_compiler import compile_model
@@ -29,6 +30,8 @@ OVERSHOOT, OVERSHOOT_SHARE = 0.02, 0.05
 """Allowed distance beyond a range: a length in rad (m), and a share of the range. Stops in simulation are soft."""
 OBS_TOLERANCE = 1e-3
 OBS_PERIODS, SPEED_PERIODS = 20, 100
+LARGEST_DROP, LARGEST_DROP_SHARE, LARGEST_TILT = 0.03, 0.3, 30.0
+"""Motion of a floating base that is no fall: a drop in m and as a share of its height, and a tilt in degrees."""
 DISTURBANCE = 0.002
 """Distance of the start from home in the first check, in rad (m)."""
 HOLD_FREQUENCY = 6.0
@@ -70,19 +73,22 @@ def _check_hold(spec: RobotSpec) -> tuple[str, str]:
     for _ in range(round(HOLD_SECONDS * spec.rate)):
         action = spec.home_action[None]
         if controller:
-            position, velocity = np.split(sim.obs[0].astype(float), 2)
+            position, velocity = _read_joints(sim)
             action = np.where(efforts, controller.compute_action(position, velocity), action)
         sim.step(action)
         if _has_diverged(sim):
             return FAILED, "the simulation diverges at home. Set a smaller world.timestep"
-    position, velocity = np.split(sim.obs[0].astype(float), 2)
+    _, velocity = _read_joints(sim)
     kinds = [joint.kind for joint in spec.joints]
-    drift, speed = np.abs(position - spec.home_position), np.abs(velocity)
+    drift, speed = np.abs(spec.layout.subtract(sim.obs, make_home_obs(spec))), np.abs(velocity)
+    drift = drift[0, : len(spec.joints)].astype(float)
     most, fastest = (
         np.array([table[kind] for kind in kinds]) for table in (LARGEST_DRIFT, LARGEST_FINAL_SPEED)
     )
     moved = {each.joint for each in spec.actuators}
     is_loose = np.array([name not in moved for name in spec.joint_names])
+    if fall := _describe_fall(sim):
+        return NOT_RUN, f"no stance: {fall}"
     if (fallen := np.where(is_loose, drift / most, 0.0)).max() > 1:
         worst = int(fallen.argmax())
         return NOT_RUN, (
@@ -98,10 +104,35 @@ def _check_hold(spec: RobotSpec) -> tuple[str, str]:
     )
     if excess[worst] <= 1:
         return PASSED, said
+    if spec.base and controller:
+        return NOT_RUN, f"no stance: {said}. The controller knows nothing of the load on the feet"
     return FAILED, (
         f"{said}; at most {most[worst]:g} {unit} and {fastest[worst]:g} {unit}/s are allowed. Look for contacts at "
         "home, weak gains, or another home"
     )
+
+
+def _read_joints(sim: BatchSim) -> tuple[np.ndarray, np.ndarray]:
+    """Read the joint positions and velocities of the first robot."""
+    joints, obs = len(sim.spec.joints), sim.obs[0].astype(float)
+    return obs[:joints], obs[joints : 2 * joints]
+
+
+def _describe_fall(sim: BatchSim) -> str:
+    """Describe how far a floating base is from home, if that is a fall; empty otherwise."""
+    spec = sim.spec
+    if spec.base is None:
+        return ""
+    layout, obs = spec.layout, sim.obs[0].astype(float)
+    lower = spec.base.height - float(obs[layout.find_channels("height")][0])
+    matrix = compute_matrix(obs[layout.find_channels("rotation")]).reshape(3, 3).T
+    # The vertical, in the frame of the base.
+    angle = np.degrees(np.arccos(np.clip(matrix[2] @ spec.base.home_rotation[2], -1, 1)))
+    if lower > max(LARGEST_DROP, LARGEST_DROP_SHARE * abs(spec.base.height)) or angle > LARGEST_TILT:
+        return (
+            f"the base falls; after {HOLD_SECONDS:g} s it is {lower:.2g} m lower and tilted by {angle:.0f}°"
+        )
+    return ""
 
 
 class _HoldController:
@@ -112,6 +143,9 @@ class _HoldController:
         model, spec = plant.model, plant.spec
         motors = plant.actuator_ids
         self._home = spec.home_position
+        if plant.base_motion:
+            ids = plant.base_motion.qpos_ids
+            self._data.qpos[ids] = plant.base_motion.make_home_pose(self._data.qpos[ids])
         gain = model.actuator_gainprm[motors, 0] * model.actuator_gear[motors, 0]
         self._gain = np.where(np.abs(gain) > 1e-12, gain, np.inf)
         self._share = 1 / np.bincount(plant.joint_index, minlength=len(spec.joints))[plant.joint_index]
@@ -277,6 +311,8 @@ def _check_observation(spec: RobotSpec) -> tuple[str, str]:
     """Check the observation against a simulation of the model alone, under the same random commands."""
     sim = _make_robots(spec, 1)
     rng, model = np.random.default_rng(0), compile_model(spec, visuals=True)
+    # As in the batch: a solver that starts from its last result lets contacts diverge within a second.
+    model.opt.disableflags |= int(mujoco.mjtDisableBit.mjDSBL_WARMSTART)
     data, physics = mujoco.MjData(model), int(mujoco.mjtState.mjSTATE_FULLPHYSICS)
     mujoco.mj_setState(model, data, np.array(sim.save()["physical"][0]), physics)
     names = list_names(model, mujoco.mjtObj.mjOBJ_JOINT), list_names(model, mujoco.mjtObj.mjOBJ_ACTUATOR)
@@ -293,14 +329,28 @@ def _check_observation(spec: RobotSpec) -> tuple[str, str]:
             "position": data.qpos[model.jnt_qposadr[joints]],
             "velocity": data.qvel[model.jnt_dofadr[joints]],
         }
-        values = np.concatenate([true[name] for name in spec.interfaces])
-        apart = np.abs(obs[0] - values) / np.maximum(1.0, np.abs(values))
+        values = np.concatenate(
+            [*(true[name] for name in spec.interfaces), _read_true_base(sim.plant, model, data)]
+        )
+        apart = np.abs(spec.layout.subtract(obs[0], values)) / np.maximum(1.0, np.abs(values))
         if not apart.max() <= worst:
             worst, where = float(apart.max()), spec.observation_names[int(apart.argmax())]
     said = f"{spec.obs_dim} channels are qpos and qvel of the model, within {worst:.1g} over {OBS_PERIODS} periods"
     if worst <= OBS_TOLERANCE:
         return PASSED, said
     return FAILED, f"channel '{where}' is {worst:.3g} off the model's own simulation"
+
+
+def _read_true_base(plant: Plant, model: mujoco.MjModel, data: mujoco.MjData) -> np.ndarray:
+    """Read the channels of a floating base as MuJoCo computes them; none where the base is fixed."""
+    if plant.base_motion is None:
+        return np.zeros(0)
+    body, moved, velocity = plant.base_motion.body_id, mujoco.MjData(model), np.zeros(6)
+    moved.qpos[:], moved.qvel[:] = data.qpos, data.qvel
+    mujoco.mj_forward(model, moved)
+    mujoco.mj_objectVelocity(model, moved, mujoco.mjtObj.mjOBJ_XBODY, body, velocity, 1)
+    columns = moved.xmat[body].reshape(3, 3)[:, :2].T.ravel()
+    return np.concatenate([moved.xpos[body, 2:], columns, velocity[3:], velocity[:3]])
 
 
 def _check_speed(spec: RobotSpec) -> tuple[str, str]:
@@ -328,6 +378,9 @@ def _make_robots(spec: RobotSpec, count: int, *, disturbance: float = 0.0) -> Ba
     home = spec.home_position
     home = home + np.where(home < limits.mean(1), disturbance, -disturbance)
     saved["physical"][:, 1 + plant.qpos_ids] = home
+    if plant.base_motion:
+        ids = plant.base_motion.qpos_ids
+        saved["physical"][:, 1 + ids] = plant.base_motion.make_home_pose(model.qpos0[ids])
     saved["commands"][:] = spec.home_action
     for row, motor in _list_activations(plant):
         saved["physical"][:, 1 + model.nq + model.nv + row] = spec.home_action[motor]

@@ -22,6 +22,8 @@ class RobotTree:
     """Joint that each actuator moves; of several, the one that its tendon moves most."""
     left_out: tuple[str, ...]
     """One sentence for each joint and actuator that is left out."""
+    base: str = ""
+    """Body of the floating base; empty where the base is fixed."""
 
 
 def find_robot_tree(model: mujoco.MjModel, described: RobotModel, what: str) -> RobotTree:
@@ -35,7 +37,7 @@ def find_robot_tree(model: mujoco.MjModel, described: RobotModel, what: str) -> 
         what: The model file, for errors.
 
     Raises:
-        SpecError: If its base floats, or if no actuator moves a hinge or slide.
+        SpecError: If it has several floating bases, or if no actuator moves a hinge or slide.
     """
     kinds = {joint.name: joint.kind for joint in described.joints}
     reasons = [_find_obstacle(model, n, each, kinds) for n, each in enumerate(described.actuators)]
@@ -54,6 +56,7 @@ def find_robot_tree(model: mujoco.MjModel, described: RobotModel, what: str) -> 
     moved = _choose_moved_joints(model, described, actuators)
     groups = _group_trees(model)
     robot = {groups[_find_root(model, joint)] for joint in moved}
+    bases: list[str] = []
     joints, objects, unobserved = [], [], []
     for number, joint in enumerate(described.joints):
         if groups[_find_root(model, number)] not in robot:
@@ -61,13 +64,14 @@ def find_robot_tree(model: mujoco.MjModel, described: RobotModel, what: str) -> 
         elif joint.kind in JOINT_KINDS:
             joints.append(number)
         elif joint.kind == "free":
-            raise SpecError(
-                f"body '{joint.body}' of {what} has the free joint '{joint.name}': the base of the robot floats. It "
-                "must be fixed, since robots with a floating base are not supported yet. Remove the free joint "
-                "there, or hold the base in another way"
-            )
+            bases.append(joint.body)
         else:
             unobserved.append(joint.name)
+    if len(bases) > 1:
+        raise SpecError(
+            f"{what} has the floating bodies {quote_names(bases, 8)}, and actuators, tendons or equalities tie them "
+            "to one robot; a robot has one base. Make a model for each robot"
+        )
     if objects:
         left_out.append(
             f"left out, since no actuator moves the object that they belong to: joints {quote_names(objects, 8)}. To "
@@ -75,7 +79,7 @@ def find_robot_tree(model: mujoco.MjModel, described: RobotModel, what: str) -> 
         )
     if unobserved:
         left_out.append(f"left out, since ball joints are not observed: joints {quote_names(unobserved, 8)}")
-    return RobotTree(tuple(joints), actuators, moved, tuple(left_out))
+    return RobotTree(tuple(joints), actuators, moved, tuple(left_out), "".join(bases))
 
 
 def _choose_moved_joints(
@@ -117,7 +121,9 @@ def _group_trees(model: mujoco.MjModel) -> dict[int, int]:
     groups = {int(root): int(root) for root in set(model.body_rootid)}
     ties = [_list_tendon_roots(model, tendon) for tendon in range(model.ntendon)]
     for number in range(model.neq):
-        kind, first, second = model.eq_type[number], model.eq_obj1id[number], model.eq_obj2id[number]
+        # An integer of NumPy is in no tuple of members.
+        kind = mujoco.mjtEq(model.eq_type[number])
+        first, second = model.eq_obj1id[number], model.eq_obj2id[number]
         if kind == mujoco.mjtEq.mjEQ_JOINT and second >= 0:
             ties.append([_find_root(model, first), _find_root(model, second)])
         elif kind in (mujoco.mjtEq.mjEQ_CONNECT, mujoco.mjtEq.mjEQ_WELD) and model.eq_objtype[number] == (

@@ -122,7 +122,12 @@ def collect_trajectories(
             truth = physics[rows, schedule[:, now]]
             policy.observe(obs[:, now], action[:, now], obs[:, now + 1], truth=truth)
     return TrajectoryBatch(
-        obs=obs, action=action, initial_action=hold, goal=goal, physics=physics, world=schedule
+        obs=spec.layout.count_turns(obs),
+        action=action,
+        initial_action=hold,
+        goal=goal,
+        physics=physics,
+        world=schedule,
     )
 
 

@@ -15,6 +15,8 @@ from wm_robot_sim.reachable_poses import compute_gripper_positions
 
 POSE_SPREADS = {"hinge": np.pi, "slide": 0.3}
 """Kind of a joint without range → largest distance of start poses from home, in rad (m)."""
+BASE_SPREAD = 0.15
+"""Largest distance of start poses from home where the base floats, in widths of a range."""
 FACTORS = {
     "mass": [0.8, 1.25],
     "gain": [0.7, 1.4],
@@ -51,10 +53,12 @@ def infer_world(
     }
     if "gain" not in lacking:
         world |= {"fault_counts": [0.8, 0.2], "faults": {"weak": {"chance": 1.0, "range": [0.3, 0.6]}}}
-    if model.opt.gravity.any() and not model.opt.disableflags & int(mujoco.mjtDisableBit.mjDSBL_GRAVITY):
+    if has_gravity(model):
         world["tilt"] = 0.03
-    if spec.tip_name:
-        world |= _infer_payload(model, spec, described)
+    if spec.base:
+        world |= _infer_payload(model, spec.base.body, described)
+    elif spec.tip_name:
+        world |= _infer_payload(model, described.find_point(spec.tip_name)[0], described)
     world |= _infer_start_poses(model, spec, home, notes)
     notes.assumed.append(
         f"what varies between worlds: {', '.join(world)}; the values under world are moderate, and yours to set"
@@ -62,8 +66,13 @@ def infer_world(
     return world
 
 
-def _infer_payload(model: mujoco.MjModel, spec: RobotSpec, described: RobotModel) -> dict[str, Any]:
-    body, _ = described.find_point(spec.tip_name)
+def has_gravity(model: mujoco.MjModel) -> bool:
+    return bool(model.opt.gravity.any()) and not (
+        model.opt.disableflags & int(mujoco.mjtDisableBit.mjDSBL_GRAVITY)
+    )
+
+
+def _infer_payload(model: mujoco.MjModel, body: str, described: RobotModel) -> dict[str, Any]:
     number = [each.name for each in described.bodies].index(body) + 1
     root = model.body_rootid[number]
     moving = model.body_mass[(model.body_rootid == root) & (model.body_treeid >= 0)].sum()
@@ -79,7 +88,15 @@ def _infer_start_poses(
     """Return where start poses are: about home where a range is assumed, and above the floor."""
     limits, poses = spec.pose_limits, {}
     width = np.diff(limits)[:, 0]
-    endless = width >= 2 * UNLIMITED
+    endless = (width >= 2 * UNLIMITED) | [joint.wraps for joint in spec.joints]
+    if spec.base:
+        # About a stance: in the middle of all ranges few robots stand.
+        return {
+            "pose_center": [round_digits(home[name]) for name in spec.joint_names],
+            "pose_spread": [
+                round_digits(float(each)) for each in np.minimum(BASE_SPREAD * width, POSE_SPREADS["hinge"])
+            ],
+        }
     if endless.any():
         kinds = [joint.kind for joint in spec.joints]
         spread = np.where(endless, [POSE_SPREADS[kind] for kind in kinds], width / 3)
@@ -106,6 +123,12 @@ def _infer_start_poses(
         "world.pose_spread"
     )
     return poses
+
+
+def find_ground(model: mujoco.MjModel) -> bool:
+    """Find whether any geom that is fixed in the world collides."""
+    is_fixed = model.body_weldid[model.geom_bodyid] == 0
+    return bool((is_fixed & ((model.geom_contype != 0) | (model.geom_conaffinity != 0))).any())
 
 
 def _find_floor(model: mujoco.MjModel) -> float | None:

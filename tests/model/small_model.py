@@ -6,11 +6,21 @@ from wm_robot.model.config import ModelConfig
 from wm_robot.model.world_model import WorldModel
 
 
-def small_model(memory: str, *, truth: int = 2, servo: int = 0) -> WorldModel:
+def small_model(
+    memory: str,
+    *,
+    truth: int = 2,
+    servo: int = 0,
+    obs: int = 2,
+    wraps: tuple[int, ...] = (),
+    rotations: tuple[int, ...] = (),
+) -> WorldModel:
     """Never trained, the same each time."""
     torch.manual_seed(0)
     shape = ModelConfig(
-        obs=2,
+        obs=obs,
+        wraps=wraps,
+        rotations=rotations,
         action=1,
         truth=truth,
         dt=0.02,

@@ -31,6 +31,8 @@ from wm_robot.model.world_model import WorldModel
 from wm_robot.types import Step
 
 TensorResidual = Residual[Tensor]
+ANGLE_ROUNDING = 1e-5
+"""Difference of two equal angles that wrap, in turns."""
 
 
 class StartMoments(NamedTuple):
@@ -158,7 +160,7 @@ def compute_imagination_error(
     state = state.with_residual(map_values(lambda value: value.repeat_interleave(count, 0), residual))
     z = model.observe(state, moments.obs.flatten(0, 1))
     mean, _ = model.imagine(state, z, moments.action.flatten(0, 1)[:, None])
-    error = (mean[:, 0] - moments.next_obs.flatten(0, 1)) / model.change_std
+    error = model.channels.subtract(mean[:, 0], moments.next_obs.flatten(0, 1)) / model.change_std
     huber = F.huber_loss(error, torch.zeros_like(error), reduction="none").mean((1, 2))
     known = moments.is_valid
     return (huber.unflatten(0, known.shape) * known).sum(1) / known.sum(1).clamp_min(1)
@@ -178,7 +180,7 @@ def collect_moments(
 
     steps: Step[Tensor] = convert_values(side_by_side, *(chapter.steps for chapter in segments))
     state: LifetimeState[Tensor] = convert_values(side_by_side, *(chapter.start for chapter in segments))
-    known, found = _find_valid_starts(steps, config.horizon), []
+    known, found = _find_valid_starts(model, steps, config.horizon), []
     state = state.with_residual(map_values(lambda value: value.repeat_interleave(count, 0), residual))
     for t in range(steps.obs.shape[1] - config.horizon + 1):
         if t % config.stride == 0:
@@ -225,7 +227,7 @@ def replay_error(
         return torch.cat([torch.from_numpy(value) for value in values], 1)
 
     steps: Step[Tensor] = convert_values(one_after_another, *(chapter.steps for chapter in segments))
-    known = _find_valid_starts(steps, config.horizon)
+    known = _find_valid_starts(model, steps, config.horizon)
     settled = segments[0].steps.obs.shape[1] if len(segments) > 1 else 0
     state, errors, counted = _get_start_state(segments[0]).with_residual(residual), [], []
     for t in range(steps.obs.shape[1] - config.horizon + 1):
@@ -233,7 +235,7 @@ def replay_error(
             ahead = slice(t, t + config.horizon)
             z = model.observe(state, steps.obs[:, t])
             mean, _ = model.imagine(state, z, steps.action[:, None, ahead])
-            error = (mean[:, 0] - steps.next_obs[:, ahead]) / model.change_std
+            error = model.channels.subtract(mean[:, 0], steps.next_obs[:, ahead]) / model.change_std
             errors.append(
                 F.huber_loss(error, torch.zeros_like(error), reduction="none").mean((1, 2)) * known[:, t]
             )
@@ -313,9 +315,11 @@ def _get_step(steps: Step[Tensor], t: int) -> Step[Tensor]:
     return map_values(lambda value: value[:, t], steps)
 
 
-def _find_valid_starts(steps: Step[Tensor], horizon: int) -> Float[Tensor, "B T"]:
+def _find_valid_starts(model: WorldModel, steps: Step[Tensor], horizon: int) -> Float[Tensor, "B T"]:
     """Return 1 where the steps up to the horizon are valid and consecutive."""
-    follows = F.pad((steps.next_obs[:, :-1] == steps.obs[:, 1:]).all(-1), (0, 1), value=True)
+    # The next observation of a step may have other turns of an angle that wraps, which are rounded.
+    apart = model.channels.subtract(steps.next_obs[:, :-1], steps.obs[:, 1:]).abs()
+    follows = F.pad((apart <= ANGLE_ROUNDING * model.channels.periods).all(-1), (0, 1), value=True)
     whole = steps.valid.unfold(1, horizon, 1).amin(-1) > 0
     joined = follows.unfold(1, horizon, 1)[..., :-1].all(-1)
     return F.pad((whole & joined).float(), (0, horizon - 1))

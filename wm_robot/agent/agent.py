@@ -20,6 +20,7 @@ from wm_robot.model.base import Base
 from wm_robot.planning.mppi import MppiConfig
 from wm_robot.spec import RobotSpec
 from wm_robot.store.store import Store, parse_reference
+from wm_robot.tasks.goal_types import list_goal_periods
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,6 +79,7 @@ class Agent:
             use_context_bank=use_context_bank and learns,
             learner=learner if learns else None,
             plan_monitor=plan_monitor,
+            goal_periods=list_goal_periods(spec, spec.find_task(task)),
             seed=seed,
         )
         self._transition_filter, self._plan_monitor = transition_filter, plan_monitor
@@ -203,7 +205,7 @@ class Agent:
             )
         )
         deviation = np.exp(0.5 * log_variance)
-        error = (next_obs - mean) / deviation
+        error = self.spec.layout.subtract(next_obs, mean) / deviation
         nll = 0.5 * (error**2 + log_variance + np.log(2 * np.pi))
         return PredictionError(nll=float(nll.mean()), mean=mean, deviation=deviation, error=error)
 

@@ -1,6 +1,6 @@
 """Batch agent: planning and learning of several agents with one base."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import NamedTuple
@@ -16,6 +16,7 @@ from wm_robot.agent.onnx_planner import PlannerBackend
 from wm_robot.agent.plan_monitor import PlanMonitor
 from wm_robot.agent.plan_prediction import LastPlan, PlanPrediction, append_recent_action, predict_plan
 from wm_robot.errors import SnapshotError
+from wm_robot.math.rotations import subtract_angles
 from wm_robot.memory.lifetime_state import LifetimeState, map_values
 from wm_robot.memory.state_arrays import ArrayState
 from wm_robot.model.backend import ModelBackend
@@ -47,6 +48,7 @@ class BatchAgent:
         use_context_bank: bool = False,
         learner: Learner | None = None,
         plan_monitor: PlanMonitor | None = None,
+        goal_periods: Sequence[float] = (),
         seed: int = 0,
     ):
         """Args:
@@ -55,8 +57,10 @@ class BatchAgent:
         use_context_bank: Use a context bank; not for an oracle.
         learner: Fits residuals of these states; not for an oracle. The caller closes it.
         plan_monitor: Compares the reward that plans predict with the reward that follows.
+        goal_periods: From `list_goal_periods`: which goal values are angles that wrap.
         """
         self.spec = spec
+        self._goal_periods = np.array(goal_periods, np.float32)
         bank = ContextBank(backend) if use_context_bank else None
         self.consolidation = (
             ConsolidationClient(ShadowEvaluation(backend, bank), learner) if learner else None
@@ -192,7 +196,7 @@ class BatchAgent:
         step = Step(
             _as_float32(obs),
             _as_float32(applied),
-            _as_float32(next_obs),
+            _as_float32(self.spec.layout.continue_angles(obs, next_obs)),
             weight,
             truth=_as_float32_or_none(truth),
         )
@@ -233,6 +237,8 @@ class BatchAgent:
         if self._goals is None or self._goals.shape[::2] != goal.shape:
             self._goals = np.repeat(goal[:, None], NUM_TREND_GOALS, 1)
         self._goals = np.concatenate([self._goals[:, 1:], goal[:, None]], 1)
+        if len(self._goal_periods):
+            self._goals = goal[:, None] + subtract_angles(self._goals, goal[:, None], self._goal_periods)
         return self._forecast_weights @ self._goals
 
 

@@ -126,7 +126,7 @@ def compute_errors(
         if t % PREDICTION_INTERVAL == 0:
             ahead, now = slice(t, t + HORIZON), to_tensors(state.model_part())
             mean, _ = model.imagine(now, model.observe(now, obs[:, t]), action[:, None, ahead])
-            error = (mean[:, 0, -1] - obs[:, t + HORIZON]) / model.change_std
+            error = model.channels.subtract(mean[:, 0, -1], obs[:, t + HORIZON]) / model.change_std
             known = valid[:, ahead].all(1)
             found.append(torch.where(known, error.square().mean(-1), torch.nan))
         state = stretch.update_state(backend, state, t)

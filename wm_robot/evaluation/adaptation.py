@@ -89,7 +89,7 @@ def compute_error_after_false_history(
         state = update_state(variant.model, state, other, 0, num_steps)
     elif history == "shuffled":
         order = torch.from_numpy(np.random.default_rng(seed).permutation(num_steps))
-        change = view.obs[:, order + 1] - view.obs[:, order]
+        change = variant.model.channels.subtract(view.obs[:, order + 1], view.obs[:, order])
         for t in range(num_steps):
             at = view.obs[:, t]
             step = Step(at, view.action[:, t], at + change[:, t], torch.ones(len(batch)))
@@ -143,7 +143,8 @@ def compute_open_loop_error(
     """Compute the squared error `horizon` steps after a point, `B`: mean over channels, in squares of `unit`."""
     plans = view.action[:, None, point : point + horizon]
     mean, _ = model.imagine(state, model.observe(state, view.obs[:, point]), plans)
-    return ((mean[:, 0, -1] - view.obs[:, point + horizon]) / unit).square().mean(-1)
+    error = model.channels.subtract(mean[:, 0, -1], view.obs[:, point + horizon])
+    return (error / unit).square().mean(-1)
 
 
 def _recent_actions(view: TensorBatch, point: int, count: int) -> Tensor:

@@ -46,7 +46,7 @@ def compute_standardised_errors(
         expected = predict_uncertainty(model, state, model.observe(state, view.obs[:, age]), plan)
         expected = calibration.apply_factors(expected) if calibration else expected
         deviation = torch.exp(0.5 * expected.log_variance[:, ahead - 1])
-        error = view.obs[:, age + ahead] - expected.mean[:, ahead - 1]
+        error = model.channels.subtract(view.obs[:, age + ahead], expected.mean[:, ahead - 1])
         found.append((error / deviation, deviation))
         progress(number + 1, len(update_counts))
     errors, deviations = (torch.stack(part, 1).numpy() for part in zip(*found, strict=True))

@@ -36,6 +36,10 @@ class ModelConfig:
     """Number of actions that may still be on their way to the motors when a plan starts."""
     outcome: int = 64
     """Size of the encoded outcome."""
+    wraps: tuple[int, ...] = ()
+    """Indices of the observed angles that wrap."""
+    rotations: tuple[int, ...] = ()
+    """Index of the first observed channel of each rotation."""
 
     def __post_init__(self) -> None:
         check_at_least(
@@ -56,10 +60,23 @@ class ModelConfig:
         """Create the config for a robot."""
         column = {name: i for i, name in enumerate(spec.observation_names)}
         servo = tuple(column[f"{a.joint}/position"] if a.is_servo else -1 for a in spec.actuators)
-        return cls(obs=spec.obs_dim, action=spec.action_dim, truth=truth, dt=spec.dt, servo=servo, **shape)
+        return cls(
+            obs=spec.obs_dim,
+            action=spec.action_dim,
+            truth=truth,
+            dt=spec.dt,
+            servo=servo,
+            wraps=spec.layout.wraps,
+            rotations=spec.layout.rotations,
+            **shape,
+        )
 
     def to_dict(self) -> dict[str, Any]:
-        return asdict(self)
+        """Return plain values for `from_dict`. Special channels are left out where there are none, so that a base of
+        plain channels keeps its digest."""
+        return {
+            name: value for name, value in asdict(self).items() if value or name not in ("wraps", "rotations")
+        }
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> "ModelConfig":

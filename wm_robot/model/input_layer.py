@@ -35,10 +35,14 @@ class InputLayer(NamedTuple):
 
 
 def make_input_layer(model: "WorldModel", state: LifetimeState[Tensor]) -> InputLayer:
-    """Fold `ask`, `skip` and the residual into one map of the latent, the previous action and the action."""
+    """Fold `ask`, `skip` and the residual into one map of the latent, the previous action and the action.
+
+    The latent is the expanded one; see `ObservedChannels.expand`.
+    """
     assert state.residual is not None, "the state has no residual"
     first = state.residual.first
-    slopes, constant = compute_affine_input(model, model.config.obs + model.config.context, 2)
+    latent_size = model.channels.num_features + model.config.context
+    slopes, constant = compute_affine_input(model, latent_size, 2)
     weight = torch.cat([model.input_layer.weight, model.linear_skip.weight])
     bias = torch.cat([model.input_layer.bias, torch.zeros_like(model.obs_mean)])
     return InputLayer(

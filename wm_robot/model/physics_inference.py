@@ -36,7 +36,7 @@ def infer_physics(
     """
     part, age = state.memory[0], state.step
     changes, spreads = [], []
-    happened = (obs[:, 1:] - obs[:, :-1]) / model.change_std - straight
+    happened = model.channels.subtract(obs[:, 1:], obs[:, :-1]) / model.change_std - straight
     for t in range(h.shape[1]):
         sense = partial(predict_under_physics, model, inference, state, h[:, t])
         sensed, part = inference.infer_physics(part, age, sense, happened[:, t], valid[:, t])
@@ -46,6 +46,7 @@ def infer_physics(
         spreads.append(sensed.log_variance[:, 0])
     change = torch.stack(changes, 1) + straight
     mean = obs[:, :-1] + change * model.change_std
+    mean = model.channels.restore_rotations(mean, normalised=False)
     return Prediction(mean, torch.stack(spreads, 1) + 2 * model.change_std.log()), part
 
 

@@ -26,6 +26,7 @@ from wm_robot.memory.registry import find_family, make_memory
 from wm_robot.model.backend import Prediction
 from wm_robot.model.config import LOG_VARIANCE_BOUNDS, ModelConfig
 from wm_robot.model.input_layer import compute_affine_input, make_input_layer
+from wm_robot.model.observed_channels import ObservedChannels
 from wm_robot.model.physics_inference import infer_physics
 from wm_robot.model.residual import make_zero_residual
 from wm_robot.types import Step
@@ -57,15 +58,18 @@ class WorldModel(nn.Module):
             self.register_buffer(f"{name}_mean", torch.zeros(size))
             self.register_buffer(f"{name}_std", torch.ones(size))
         self.register_buffer("change_std", torch.ones(c.obs))
-        seen = c.obs + c.recent * (c.action + len(servos))
+        self.channels = ObservedChannels(c.obs, wraps=c.wraps, rotations=c.rotations)
+        seen = self.channels.num_features + c.recent * (c.action + len(servos))
         self.context_encoder = nn.Sequential(
             nn.Linear(seen, c.width), nn.SiLU(), nn.Linear(c.width, c.context), nn.Tanh()
         )
-        asked = c.obs + c.context + 2 * (c.action + len(servos))
+        asked = self.channels.num_features + c.context + 2 * (c.action + len(servos))
         self.input_layer = nn.Linear(asked, c.width)
         self.linear_skip = nn.Linear(asked, c.obs, bias=False)
         self.outcome_encoder = nn.Sequential(
-            nn.Linear(2 * c.obs, c.outcome), nn.SiLU(), nn.Linear(c.outcome, c.outcome)
+            nn.Linear(self.channels.num_features + c.obs, c.outcome),
+            nn.SiLU(),
+            nn.Linear(c.outcome, c.outcome),
         )
         written = c.truth if find_family(c.memory).memory_class.outcome_is_physics else c.outcome
         self.memories = nn.ModuleList(
@@ -165,7 +169,7 @@ class WorldModel(nn.Module):
         recent = known.unfold(1, self.config.recent, 1)[:, :-1].transpose(-1, -2)
         z = self.encode(obs[:, :-1], recent)
         acted = known[:, self.config.recent - 1 :]
-        given = torch.cat([z, acted[:, :-1], acted[:, 1:]], -1)
+        given = torch.cat([self.channels.expand(z), acted[:, :-1], acted[:, 1:]], -1)
         h, straight = make_input_layer(self, state).apply(given)
         inference = self.memory_layers[0].physics_inference
         if truth is None and inference is not None:
@@ -197,9 +201,10 @@ class WorldModel(nn.Module):
     def encode(self, obs: Float[Tensor, "*B O"], recent: Float[Tensor, "*B R A"]) -> Float[Tensor, "*B Z"]:
         """Compute the latent of an observation and of the recent actions."""
         y = (obs - self.obs_mean) / self.obs_std
-        slopes, constant = compute_affine_input(self, y.shape[-1], self.config.recent)
+        features = self.channels.expand(y)
+        slopes, constant = compute_affine_input(self, features.shape[-1], self.config.recent)
         first, last = cast(nn.Linear, self.context_encoder[0]), self.context_encoder[1:]
-        seen = torch.cat([y, recent.flatten(-2)], -1)
+        seen = torch.cat([features, recent.flatten(-2)], -1)
         hidden = F.linear(seen, first.weight @ slopes, first.bias + first.weight @ constant)
         return torch.cat([y, last(hidden)], -1)
 
@@ -210,7 +215,7 @@ class WorldModel(nn.Module):
     def predict(
         self, state: LifetimeState[Tensor], obs: Float[Tensor, "B O"], action: Float[Tensor, "B A"]
     ) -> Prediction[Tensor]:
-        """Predict the observation after one action, `B O`."""
+        """Predict the observation after one action, `B O`. Angles that wrap continue those of `obs`."""
         mean, log_variance = self.imagine(state, self.observe(state, obs), action[:, None, None])
         return Prediction(mean[:, 0, 0], log_variance[:, 0, 0])
 
@@ -220,7 +225,8 @@ class WorldModel(nn.Module):
         """Step the latent through `N` plans, without evidence; all plans share the constant `state`.
 
         Returns:
-            Predicted observation after each action, `B N H O`, with the log variance of a single step.
+            Predicted observation after each action, `B N H O`, with the log variance of a single step. Angles that
+            wrap continue those of `z`, and may leave [-π, π): a planner needs them smooth.
         """
         readers = [
             memory.open_reader(make_read_state(state, i)) for i, memory in enumerate(self.memory_layers)
@@ -229,7 +235,7 @@ class WorldModel(nn.Module):
         enter, zs, spreads = make_input_layer(self, state), [], []
         before = state.recent[:, None, -1].expand(-1, actions.shape[1], -1)
         for action in actions.unbind(2):
-            h, straight = enter.apply(torch.cat([z, before, action], -1))
+            h, straight = enter.apply(torch.cat([self.channels.expand(z), before, action], -1))
             before = action
             for i, read in enumerate(readers):
                 h = self.apply_block(i, h, read(self.norms[i](h)))
@@ -253,8 +259,9 @@ class WorldModel(nn.Module):
         return h + self.feed_forward[layer](h)
 
     def _encode_outcome(self, obs: Tensor, next_obs: Tensor) -> Tensor:
-        y = (next_obs - self.obs_mean) / self.obs_std
-        return self.outcome_encoder(torch.cat([y, (next_obs - obs) / self.change_std], -1))
+        y = self.channels.expand((next_obs - self.obs_mean) / self.obs_std)
+        change = self.channels.subtract(next_obs, obs) / self.change_std
+        return self.outcome_encoder(torch.cat([y, change], -1))
 
     def split_head(self, normalised: Tensor, state: LifetimeState[Tensor]) -> tuple[Tensor, Tensor, Tensor]:
         """Compute the output head for the normalised last layer, `B N D`: nonlinear part of the predicted sensor
@@ -273,6 +280,7 @@ class WorldModel(nn.Module):
         sensors = self.config.obs
         change, spread, context = self.split_head(self.output_head[0](h), state)
         y = torch.addcmul(z[..., :sensors], change + straight, self.change_std / self.obs_std)
+        y = self.channels.restore_rotations(y, normalised=True)
         return torch.cat([y, context.tanh()], -1), spread
 
     def _decode_prediction(self, z: Tensor, spread: Tensor) -> Prediction[Tensor]:

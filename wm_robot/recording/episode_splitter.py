@@ -87,7 +87,11 @@ class EpisodeSplitter(Generic[G]):
         new_episode: Returns a new episode.
         on_end: Receives an episode that has ended; it is truncated, since no message reports a terminal state.
         has_commands: False for a robot without recorded commands: its whole motion is an episode.
+
+        Raises:
+            SpecError: If the base of the robot floats.
         """
+        spec.check_joint_states()
         self.spec, self.has_commands = spec, has_commands
         self.num_observations = 0
         """Observations received, rejected ones included."""

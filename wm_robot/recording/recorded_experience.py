@@ -43,6 +43,8 @@ STAMP_ADVICE = {
 def load_experience(path: Path, spec: RobotSpec, *, namespace: str | None = None) -> list[Episode]:
     """Return the episodes of a robot, in the order of recording. Learning from them equals the recorded experience.
 
+    Angles that wrap count turns within an episode.
+
     Args:
         path: An episode file, a folder of them, or a session or bag of ROS 2, whole or cut.
         namespace: Of the robot in a session; needed if there are several.
@@ -51,7 +53,14 @@ def load_experience(path: Path, spec: RobotSpec, *, namespace: str | None = None
         SpecError: If it belongs to another robot or rate, or too much of it is invalid.
         SnapshotError: If a file is missing, damaged or of another kind.
     """
-    path = Path(path)
+    episodes, layout = _read_episodes(Path(path), spec, namespace), spec.layout
+    if not layout.wraps:
+        return episodes
+    return [replace(episode, obs=layout.count_turns(episode.obs)) for episode in episodes]
+
+
+def _read_episodes(path: Path, spec: RobotSpec, namespace: str | None) -> list[Episode]:
+    """Return the episodes of a robot as they were recorded; see `load_experience`."""
     check_recording(path)
     if path.is_dir():
         files = sorted(path.glob("*.parquet"))

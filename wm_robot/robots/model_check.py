@@ -7,7 +7,7 @@ import numpy as np
 
 from wm_robot.errors import SpecError
 from wm_robot.math.kinematics import compute_tip_position
-from wm_robot.robots.robot_model import Chain, ModelActuator, ModelJoint, RobotModel
+from wm_robot.robots.robot_model import WORLD, Chain, ModelActuator, ModelJoint, RobotModel
 from wm_robot.spec import Actuator, Joint, RobotSpec
 
 RANGE_TOLERANCE = 1e-3
@@ -27,7 +27,7 @@ def attach_model(spec: RobotSpec, model: RobotModel) -> RobotSpec:
     """
     if spec.tip_name and not spec.chain:
         body, point = model.find_point(spec.tip_name)
-        chain = model.read_chain(spec.joint_names, body, point)
+        chain = model.read_chain(spec.joint_names, body, point, base=spec.base.body if spec.base else WORLD)
         spec = replace(spec, chain=chain.links, tip=chain.tip)
     found = find_contradictions(spec, model)
     if found:
@@ -61,12 +61,31 @@ def find_contradictions(spec: RobotSpec, model: RobotModel) -> list[str]:
     found = [said for joint in spec.joints for said in _compare_joint(joint, joints[joint.name])]
     for actuator in spec.actuators:
         found += _compare_actuator(actuator, actuators[actuator.name])
+    found += _compare_base(spec, model)
     return found or list(_compare_chain(spec, model))
+
+
+def _compare_base(spec: RobotSpec, model: RobotModel) -> Iterator[str]:
+    said, modelled = spec.base.body if spec.base else "", model.find_free_body(spec.joint_names)
+    if said != modelled:
+        yield (
+            f"the base is {_describe_base(said)} in the spec, and {_describe_base(modelled)} in the model, where a "
+            "free joint makes a base float"
+        )
+
+
+def _describe_base(body: str) -> str:
+    return f"the floating body '{body}'" if body else "fixed"
 
 
 def _compare_joint(joint: Joint, modelled: ModelJoint) -> Iterator[str]:
     if modelled.kind != joint.kind:
         yield f"joint '{joint.name}' is a {joint.kind} in the spec, a {modelled.kind} in the model"
+    elif joint.wraps and modelled.range is not None:
+        yield (
+            f"joint '{joint.name}' wraps in the spec, and has the range [{modelled.range[0]:g}, "
+            f"{modelled.range[1]:g}] in the model"
+        )
     elif modelled.range is not None:
         yield from _compare_range(f"joint '{joint.name}' has the range", joint.position, modelled.range)
 
@@ -113,11 +132,12 @@ def _compare_chain(spec: RobotSpec, model: RobotModel) -> Iterator[str]:
 
 
 def _read_modelled_chain(spec: RobotSpec, model: RobotModel) -> Chain:
+    base = spec.base.body if spec.base else WORLD
     if spec.tip_name:
-        return model.read_chain(spec.joint_names, *model.find_point(spec.tip_name))
+        return model.read_chain(spec.joint_names, *model.find_point(spec.tip_name), base=base)
     last = next(joint for joint in model.joints if joint.name == spec.chain[-1].joint)
     x, y, z = (a + b for a, b in zip(last.anchor, spec.tip, strict=True))
-    return model.read_chain(spec.joint_names, last.body, (x, y, z))
+    return model.read_chain(spec.joint_names, last.body, (x, y, z), base=base)
 
 
 def _compute_tips(spec: RobotSpec, chain: Chain, poses: np.ndarray) -> np.ndarray:

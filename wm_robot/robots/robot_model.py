@@ -120,13 +120,14 @@ class RobotModel:
         known = [site.name for site in self.sites] + [body.name for body in self.bodies]
         raise SpecError(f"the model has no site and no body '{name}'; it has {known}")
 
-    def read_chain(self, joint_names: Sequence[str], body: str, point: Point) -> Chain:
-        """Read the chain of joints from the world to a point of a body.
+    def read_chain(self, joint_names: Sequence[str], body: str, point: Point, *, base: str = WORLD) -> Chain:
+        """Read the chain of joints from the base to a point of a body.
 
         Joints that are not listed stay where the file puts them.
 
         Args:
             point: In the frame of the body, in m.
+            base: Body whose frame the chain starts from: the world, or that of a floating base.
 
         Raises:
             SpecError: If a listed joint on the way is a ball or free.
@@ -134,7 +135,7 @@ class RobotModel:
         links: list[Link] = []
         # Way from the frame of the last listed joint to that of the current body.
         position, rotation = np.zeros(3), np.array(IDENTITY)
-        for part in self._list_ancestors(body):
+        for part in self._list_ancestors(body, base):
             position = position + compute_rotation_matrix(rotation) @ part.position
             rotation = multiply_quaternions(rotation, np.array(part.rotation))
             for joint in self.joints:
@@ -158,11 +159,24 @@ class RobotModel:
                 position, rotation = -np.array(joint.anchor), np.array(IDENTITY)
         return Chain(tuple(links), _to_point(position + compute_rotation_matrix(rotation) @ point))
 
-    def _list_ancestors(self, name: str) -> list[ModelBody]:
-        """List the bodies from the world's child to a body."""
+    def find_free_body(self, joint_names: Sequence[str]) -> str:
+        """Find the body with a free joint that carries any of these joints; empty if the base of all is fixed."""
+        free = {joint.body for joint in self.joints if joint.kind == "free"}
+        bodies = {joint.body for joint in self.joints if joint.name in joint_names}
+        roots = {self._list_ancestors(body, WORLD)[0].name for body in bodies if body != WORLD}
+        return next(iter(sorted(roots & free)), "")
+
+    def _list_ancestors(self, name: str, base: str) -> list[ModelBody]:
+        """List the bodies from the child of the base to a body.
+
+        Raises:
+            SpecError: If the base does not carry the body.
+        """
         bodies = {body.name: body for body in self.bodies}
-        way = []
-        while name != WORLD:
+        way, start = [], name
+        while name != base:
+            if name == WORLD:
+                raise SpecError(f"body '{start}' is not carried by the base '{base}'")
             way.append(bodies[name])
             name = bodies[name].parent
         return way[::-1]

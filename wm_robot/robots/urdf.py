@@ -40,6 +40,8 @@ def write_urdf(spec: RobotSpec) -> str:
         joint, child = joints[link.joint], f"{link.joint}_link"
         low, high = joint.position
         kind, place = "revolute" if link.kind == "hinge" else "prismatic", _compute_zero_pose(link)
+        if joint.wraps:
+            kind = "continuous"
         lines += [
             f'<joint name={quoteattr(joint.name)} type="{kind}"><parent link="{parent}"/><child link="{child}"/>'
             f'<origin xyz="{_format_numbers(place[:3, 3])}" rpy="{_format_numbers(_compute_rpy(place[:3, :3]))}"/>'
@@ -80,6 +82,11 @@ def find_differences(spec: RobotSpec, description: str) -> list[str]:
             sentences.append(
                 f"joint '{joint.name}' is a {joint.kind} in the spec, "
                 f"'{found[joint.name].get('type')}' in the description"
+            )
+        if joint.wraps and kind == "hinge" and found[joint.name].get("type") != "continuous":
+            sentences.append(
+                f"joint '{joint.name}' wraps in the spec, and is '{found[joint.name].get('type')}' in the "
+                "description; it must be 'continuous'"
             )
         sentences += _find_wider_limits(joint, found[joint.name], root)
     return sentences + (list(_find_other_places(spec, root)) if is_whole else [])

@@ -11,6 +11,8 @@ REJECTION_WIDTHS = 10.0
 PLAUSIBLE_RANGE_WIDTHS, PLAUSIBLE_SPEED_RATIO = 1.0, 20.0
 """Bounds of a plausible reading: widths of its range outside, and multiples of its largest speed. Beyond these the
 sensor is broken."""
+ANGLE_ROUNDING = 1e-3
+"""Distance beyond ±π to which rounding may bring an angle that wraps, in rad."""
 UNLIMITED_STEP_CHANGE = 4.0
 """Largest change of a step without an acceleration in the spec, in rate limits: never active, as a step changes by at
 most two."""
@@ -19,11 +21,14 @@ most two."""
 def compute_plausible_range(spec: RobotSpec) -> tuple[np.ndarray, np.ndarray]:
     """Return lower and upper bounds of plausible readings for each channel of an observation, `O` each."""
     low, high = np.array([joint.position for joint in spec.joints]).T
+    # An angle that wraps has no other readings than those of its range.
+    wraps = np.array([joint.wraps for joint in spec.joints])
+    wide = np.where(wraps, ANGLE_ROUNDING, PLAUSIBLE_RANGE_WIDTHS * (high - low))
     fastest = PLAUSIBLE_SPEED_RATIO * np.array([joint.velocity for joint in spec.joints])
-    wide = PLAUSIBLE_RANGE_WIDTHS * (high - low)
     ends = {"position": (low - wide, high + wide), "velocity": (-fastest, fastest)}
     least, most = (np.concatenate([ends[name][end] for name in spec.interfaces]) for end in (0, 1))
-    return least, most
+    base = PLAUSIBLE_SPEED_RATIO * spec.layout.limits[len(least) :]
+    return np.concatenate([least, -base]), np.concatenate([most, base])
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,6 +76,7 @@ class Limits:
         slows = [safety.deceleration.get(each.name, np.inf) for each in joints]
         stiff = [safety.stiffness.get(name, 0.0) for name in spec.action_names]
         effort = np.array([each.effort for each in joints])
+        wraps = np.array([each.wraps for each in joints])
         width = high - low
         made = cls(
             low=low,
@@ -83,8 +89,8 @@ class Limits:
             is_servo=servo,
             joint_index=joint,
             max_velocity=np.array([each.velocity for each in joints]),
-            stop_low=np.where(np.isfinite(slows), ends[0], -np.inf),
-            stop_high=np.where(np.isfinite(slows), ends[1], np.inf),
+            stop_low=np.where(np.isfinite(slows) & ~wraps, ends[0], -np.inf),
+            stop_high=np.where(np.isfinite(slows) & ~wraps, ends[1], np.inf),
             stopping_factor=0.5 / np.array(slows),
             max_lead=np.divide(effort, stiff, out=np.full(len(joint), np.inf), where=np.array(stiff) > 0),
         )

@@ -1,7 +1,12 @@
 """Robot specs: what a robot is, as its YAML file says it."""
 
+from wm_robot.spec.channel_layout import ChannelGroup as ChannelGroup
+from wm_robot.spec.channel_layout import ChannelLayout as ChannelLayout
+from wm_robot.spec.floating_base import BASE as BASE
+from wm_robot.spec.floating_base import FloatingBase as FloatingBase
 from wm_robot.spec.parts import GOAL_TYPES as GOAL_TYPES
 from wm_robot.spec.parts import JOINT_KINDS as JOINT_KINDS
+from wm_robot.spec.parts import WHOLE_TURN as WHOLE_TURN
 from wm_robot.spec.parts import Actuator as Actuator
 from wm_robot.spec.parts import Joint as Joint
 from wm_robot.spec.parts import Link as Link

@@ -18,7 +18,7 @@ def check_value(value: Any, hint: Any, what: str) -> None:
     """Refuse a value that is not of the kind of its field; kinds other than text and numbers are not checked.
 
     Args:
-        hint: Type of the field: `str`, `float`, `int`, or a tuple of so many floats.
+        hint: Type of the field: `str`, `bool`, `float`, `int`, or a tuple of so many floats.
         what: The value, for the error.
     """
     shown = list(value) if isinstance(value, tuple) else value
@@ -26,6 +26,8 @@ def check_value(value: Any, hint: Any, what: str) -> None:
         require_valid(
             isinstance(value, str), f"{what} is {shown!r}", f"text; in YAML, write it in quotes: '{value}'"
         )
+    elif hint is bool:
+        require_valid(isinstance(value, bool), f"{what} is {shown!r}", "true or false")
     elif hint in (float, int):
         require_valid(is_number(value), f"{what} is {shown!r}", "a finite number")
     elif get_origin(hint) is tuple and set(get_args(hint)) == {float}:

@@ -11,6 +11,10 @@ from wm_robot.spec.checks import build_section, require_mapping, require_valid
 
 ACTUATOR_KINDS = ("position", "velocity", "effort")
 JOINT_KINDS = ("hinge", "slide")
+WHOLE_TURN = (-math.pi, math.pi)
+"""Position range of a joint that wraps, in rad."""
+UNSTATED = (-math.inf, math.inf)
+"""Position range of a joint without one in its spec."""
 GOAL_TYPES: dict[str, int | None] = {
     "PointStamped": 3,
     "PoseStamped": 7,
@@ -28,21 +32,38 @@ class Joint:
     """One joint. Every array of this robot lists the joints in this order."""
 
     name: str
-    position: tuple[float, float]
-    """Allowed range, in rad (m for a slide)."""
+    position: tuple[float, float] = UNSTATED
+    """Allowed range, in rad (m for a slide); of a joint that wraps, [-π, π]."""
     velocity: float
     """Largest speed, in rad/s (m/s)."""
     effort: float
     """Largest effort of its motor, in N m (N)."""
     kind: str = "hinge"
     """`hinge` or `slide`."""
+    wraps: bool = False
+    """Whether it turns without limit, so that π and -π are the same position."""
 
     def __post_init__(self) -> None:
+        if self.position == UNSTATED:
+            require_valid(
+                self.wraps,
+                f"joint '{self.name}' has no position",
+                "a range, as [-1.5, 1.5]; or give wraps: true",
+            )
+            object.__setattr__(self, "position", WHOLE_TURN)
         low, high = self.position
         require_valid(
             self.kind in JOINT_KINDS, f"joint '{self.name}' has kind '{self.kind}'", f"one of {JOINT_KINDS}"
         )
         require_valid(low < high, f"joint '{self.name}' has position range {self.position}", "low < high")
+        if self.wraps:
+            is_turn = all(map(math.isclose, self.position, WHOLE_TURN))
+            require_valid(self.kind == "hinge", f"joint '{self.name}' wraps, and is a {self.kind}", "a hinge")
+            require_valid(
+                is_turn,
+                f"joint '{self.name}' wraps, and has position range {self.position}",
+                "left out: a joint that wraps has no end",
+            )
         require_valid(self.velocity > 0, f"joint '{self.name}' has velocity {self.velocity}", "above 0")
         require_valid(self.effort > 0, f"joint '{self.name}' has effort {self.effort}", "above 0")
 

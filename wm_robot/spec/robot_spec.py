@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from wm_robot.errors import SpecError
+from wm_robot.spec.channel_layout import ChannelLayout, make_joint_group
 from wm_robot.spec.checks import (
     build_section,
     is_number,
@@ -18,6 +19,7 @@ from wm_robot.spec.checks import (
     require_mapping,
     require_valid,
 )
+from wm_robot.spec.floating_base import FloatingBase
 from wm_robot.spec.parts import Actuator, Joint, Link, Task, build_task
 from wm_robot.spec.safety import Safety, build_safety
 
@@ -56,6 +58,8 @@ class RobotSpec:
     """Rate of new plans, in Hz, a divisor of `rate`; 0: every period, or the largest divisor up to 100 Hz."""
     interfaces: tuple[str, ...] = ("position", "velocity")
     """Joint interfaces in the observation; each lists all joints in order."""
+    base: FloatingBase | None = None
+    """Floating base; None: the base is fixed."""
     tasks: Mapping[str, Task] = field(default_factory=dict)
     chain: tuple[Link, ...] = ()
     """Kinematics from the base to the gripper, for tasks in space."""
@@ -102,6 +106,12 @@ class RobotSpec:
                 f"joint '{joint.name}' has position range {joint.position}, and its servos have ranges {servos}",
                 "overlapping ranges",
             )
+            require_valid(
+                not (joint.wraps and servos),
+                f"joint '{joint.name}' wraps, and its servos are {list(servos)}",
+                "moved by velocity or effort: a set-point of an angle that wraps says nothing of the way to it. Or "
+                "give it a range",
+            )
         unknown = set(self.interfaces) - set(INTERFACES)
         require_valid(not unknown, f"interfaces {sorted(unknown)}", f"some of {sorted(INTERFACES)}")
         _check_safety(self, names, motors)
@@ -124,7 +134,21 @@ class RobotSpec:
     @cached_property
     def observation_names(self) -> tuple[str, ...]:
         """Channels as `<joint>/<interface>`."""
-        return tuple(f"{joint}/{i}" for i in self.interfaces for joint in self.joint_names)
+        return self.layout.names
+
+    @cached_property
+    def layout(self) -> ChannelLayout:
+        """What each channel of an observation is."""
+        limits = {
+            "position": [max(map(abs, joint.position)) for joint in self.joints],
+            "velocity": [joint.velocity for joint in self.joints],
+        }
+        wraps = [joint.wraps for joint in self.joints]
+        groups = [
+            make_joint_group(kind, self.joint_names, wraps=wraps, limits=limits[kind])
+            for kind in self.interfaces
+        ]
+        return ChannelLayout((*groups, *(self.base.make_groups() if self.base else ())))
 
     @property
     def action_names(self) -> tuple[str, ...]:
@@ -142,7 +166,7 @@ class RobotSpec:
 
     @property
     def obs_dim(self) -> int:
-        return len(self.interfaces) * len(self.joints)
+        return len(self.layout.names)
 
     @property
     def action_dim(self) -> int:
@@ -196,16 +220,31 @@ class RobotSpec:
             raise SpecError(f"robot '{self.name}' has no task '{name}'; it has {sorted(self.tasks)}")
         return self.tasks[name]
 
+    def check_joint_states(self) -> None:
+        """Check that a JointState can carry the observation, as ROS nodes need.
+
+        Raises:
+            SpecError: If the base floats.
+        """
+        if self.base:
+            raise SpecError(
+                f"robot '{self.name}' has the floating base '{self.base.body}', and a JointState cannot carry its "
+                "height, rotation and velocity. ROS nodes and recordings support robots with a fixed base; train "
+                "and run this one in simulation, without ROS"
+            )
+
     def compute_digest(self) -> str:
         """Compute the SHA-256 of the canonical form, in hex."""
         kept = {
             "name": self.name,
             "rate": float(self.rate),
             "interfaces": list(self.interfaces),
-            "joints": [_convert_to_floats(asdict(joint)) for joint in self.joints],
+            "joints": [_convert_to_floats(_drop_unset(joint)) for joint in self.joints],
             "actuators": [_convert_to_floats(asdict(actuator)) for actuator in self.actuators],
             "model": self.model_digest,
         }
+        if self.base:
+            kept["base"] = _convert_to_floats(self.base.list_digest_values())
         return hashlib.sha256(encode_canonical_json(kept)).hexdigest()
 
     @classmethod
@@ -263,11 +302,15 @@ class RobotSpec:
             "chain": tuple(build_section(Link, link) for link in values.pop("chain", ())),
             "safety": build_safety(values.pop("safety", {})),
         }
+        if (base := values.pop("base", None)) is not None:
+            parts["base"] = build_section(FloatingBase, base)
         return build_section(cls, {**values, **parts, "folder": folder})
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain values for `from_dict`, without the folder."""
         values = {name: value for name, value in asdict(self).items() if name != "folder"}
+        if self.base is None:
+            del values["base"]
         return {"version": VERSION, **values}
 
 
@@ -331,13 +374,22 @@ def _find_servos(spec: RobotSpec, joint: str) -> list[Actuator]:
 def make_home_obs(spec: RobotSpec) -> np.ndarray:
     """Make the observation of a robot at rest at its `home_position`, float32 `O`."""
     values = {"position": spec.home_position, "velocity": np.zeros(len(spec.joints))}
-    return np.concatenate([values[name] for name in spec.interfaces]).astype(np.float32)
+    parts = [values[name] for name in spec.interfaces]
+    if spec.base:
+        parts.append(spec.base.make_home_channels())
+    return np.concatenate(parts).astype(np.float32)
 
 
 def encode_canonical_json(values: Any) -> bytes:
     """Encode values so that equal values give equal bytes: sorted keys, no spaces, UTF-8, no NaN."""
     text = json.dumps(values, sort_keys=True, separators=(",", ":"), allow_nan=False)
     return text.encode()
+
+
+def _drop_unset(joint: Joint) -> dict[str, Any]:
+    """Return the values of a joint, without `wraps` where it is not set: joints of before keep their digest."""
+    values = asdict(joint)
+    return values if joint.wraps else {name: each for name, each in values.items() if name != "wraps"}
 
 
 def _convert_to_floats(value: Any) -> Any:

@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 
+from wm_robot.math.rotations import wrap_angle
 from wm_robot.spec import RobotSpec
 from wm_robot.streams.rejection import BadMessageError, RejectionReason
 
@@ -26,12 +27,17 @@ def read_stamp(message: Any) -> int:
 def decode_observation(message: Any, spec: RobotSpec) -> np.ndarray:
     """Decode an observation from a joint state, float64 `O`. Joints that the spec does not list are ignored.
 
+    The position of a joint that wraps may count turns; it becomes an angle in [-π, π).
+
     Raises:
         BadMessageError: If a joint is missing or listed twice, an array has another size than the
             names, or a number is not finite or not plausible.
     """
     order = find_indices(message.name, spec.joint_names)
     parts = {f: _decode_readings(message, order, f) for f in spec.interfaces}
+    if "position" in parts and spec.layout.wraps:
+        wraps = [joint.wraps for joint in spec.joints]
+        parts["position"][wraps] = wrap_angle(parts["position"][wraps])
     for field, values in parts.items():
         low, high = _compute_bounds(spec, field)
         bad = [

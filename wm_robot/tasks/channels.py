@@ -8,6 +8,7 @@ import numpy as np
 
 from wm_robot.errors import SpecError
 from wm_robot.math.kinematics import Array, compute_tip_position
+from wm_robot.math.rotations import TURN
 from wm_robot.spec import RobotSpec
 
 
@@ -59,6 +60,12 @@ def find_joint(spec: RobotSpec, joint: str, *, reward: str, parameter: str) -> s
             f"'{spec.name}': {list(spec.joint_names)}"
         )
     return joint
+
+
+def list_periods(spec: RobotSpec, joints: Sequence[str]) -> list[float]:
+    """List 2π for each joint that wraps, and 0 for each other one; see `subtract_angles`."""
+    wraps = {joint.name: joint.wraps for joint in spec.joints}
+    return [TURN if wraps[name] else 0.0 for name in joints]
 
 
 def find_pole(spec: RobotSpec, pole: str, cart: str, *, reward: str) -> tuple[str, str]:

@@ -2,6 +2,7 @@
 
 from wm_robot.errors import SpecError
 from wm_robot.spec import GOAL_TYPES, RobotSpec, Task
+from wm_robot.tasks.channels import list_periods
 
 DEFAULT_GOAL_TYPES = {
     "reach": {3: "PointStamped", 7: "PoseStamped"},
@@ -36,6 +37,14 @@ def find_goal_joints(spec: RobotSpec, task: Task) -> tuple[str, ...]:
             f"one value for each, of {list(spec.joint_names)}. Correct goal, goal_type or parameter 'joints'"
         )
     return names
+
+
+def list_goal_periods(spec: RobotSpec, task: Task) -> list[float]:
+    """List 2π for each goal value that is the position of a joint that wraps; empty if none is."""
+    if select_goal_type(task) != "JointState" or not task.goal:
+        return []
+    periods = list_periods(spec, find_goal_joints(spec, task))
+    return periods if any(periods) else []
 
 
 def check_goal_type(spec: RobotSpec, task: Task) -> str:

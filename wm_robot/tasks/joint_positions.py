@@ -4,8 +4,9 @@ from collections.abc import Sequence
 
 from wm_robot.errors import SpecError
 from wm_robot.math.kinematics import Array, sqrt
+from wm_robot.math.rotations import subtract_angles
 from wm_robot.spec import RobotSpec
-from wm_robot.tasks.channels import check_parameters, find_channels, find_joint, make_like
+from wm_robot.tasks.channels import check_parameters, find_channels, find_joint, list_periods, make_like
 from wm_robot.tasks.reward import Reward, TaskError
 
 SMOOTHING = 1e-3
@@ -19,7 +20,8 @@ def make_track_joints_reward(
 ) -> Reward:
     """Return the reward: minus the root-mean-square error of joint positions after the step, in rad (m for a slide).
 
-    The goal has a position for each listed joint, in rad (m). A cost of joint speed is subtracted.
+    The goal has a position for each listed joint, in rad (m). The error of a joint that wraps is the shorter way. A
+    cost of joint speed is subtracted.
 
     Args:
         joints: Joints that are tracked, in the order of the goal; empty: all, in the order of the spec.
@@ -78,6 +80,7 @@ def _make_position_reward(
         home: Positions that are used for a goal without values.
     """
     count = len(joints)
+    periods = list_periods(spec, joints)
     counted = find_channels(spec, [f"{j}/{i}" for i in ("position", "velocity") for j in joints])
 
     def compute_features(obs: Array) -> Array:
@@ -85,7 +88,11 @@ def _make_position_reward(
 
     def compute_square(position: Array, goal: Array) -> Array:
         wanted = goal if goal.shape[-1] else make_like(position, home)
-        return ((position - wanted) ** 2).mean(-1)
+        if any(periods):
+            error = subtract_angles(position, wanted, make_like(position, periods))
+        else:
+            error = position - wanted
+        return (error**2).mean(-1)
 
     def compute_reward(before: Array, action: Array, after: Array, goal: Array) -> Array:
         position, velocity = after[..., :count], after[..., count:]

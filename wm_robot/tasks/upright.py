@@ -4,8 +4,8 @@ import math
 
 import numpy as np
 
-from wm_robot.math.kinematics import Array, cosine, sine
-from wm_robot.spec import RobotSpec
+from wm_robot.math.kinematics import Array, concatenate, cosine, sine
+from wm_robot.spec import BASE, FloatingBase, RobotSpec
 from wm_robot.tasks.channels import (
     check_parameters,
     check_parameters_finite,
@@ -120,25 +120,26 @@ def make_upright_reward(
 ) -> Reward:
     r"""Return the reward of an upright body: :math:`\cos θ` after the step, minus costs of height and speed.
 
-    The angle θ of the body's joint is 0 upright. The task has no goal. Experimental: a body that must gather momentum
-    to rise needs a longer plan.
+    The angle θ of the body's joint is 0 upright; that of a floating base is its tilt from home. The task has no goal.
+    Experimental: a body that must gather momentum to rise needs a longer plan.
 
     Args:
-        joint: Joint whose angle is the tilt of the body, such as `rooty`.
-        height_joint: Slide that is the height of the body, such as `rootz`; empty: height does not count.
+        joint: Joint whose angle is the tilt of the body, such as `rooty`; `base` for a floating base.
+        height_joint: Slide that is the height of the body, such as `rootz`, or `base`; empty: height does not count.
         height: Position of that joint for a standing body, in m. The squared difference is subtracted, in m².
         speed_cost: Cost of the squared speed of the tilt, in (s/rad)².
 
     Raises:
         SpecError: If a joint is not named or does not exist, or the robot does not sense it.
     """
-    find_joint(spec, joint, reward="upright", parameter="joint")
     check_parameters("upright", speed_cost=speed_cost)
     check_parameters_finite("upright", height=height)
+    if spec.base and joint == BASE:
+        return _make_base_upright_reward(spec, spec.base, height_joint, height, speed_cost)
+    find_joint(spec, joint, reward="upright", parameter="joint")
     channels = [f"{joint}/position", f"{joint}/velocity"]
     if height_joint:
-        find_joint(spec, height_joint, reward="upright", parameter="height_joint")
-        channels.append(f"{height_joint}/position")
+        channels.append(_find_height(spec, height_joint))
     counted = find_channels(spec, channels)
 
     def compute_features(obs: Array) -> Array:
@@ -155,6 +156,43 @@ def make_upright_reward(
         uses_obs=False,
         error=_measure_tilt(spec, joint),
     )
+
+
+def _make_base_upright_reward(
+    spec: RobotSpec, base: FloatingBase, height_joint: str, height: float, speed_cost: float
+) -> Reward:
+    """Return the reward of an upright floating base; see `make_upright_reward`."""
+    layout = spec.layout
+    rotation, spin = layout.find_channels("rotation"), layout.find_channels("angular_velocity")
+    place = find_channels(spec, [_find_height(spec, height_joint)]) if height_joint else slice(0)
+    # The vertical in the frame of the base at home.
+    up = base.home_rotation[2].tolist()
+
+    def compute_features(obs: Array) -> Array:
+        columns = obs[..., rotation]
+        x, y = columns[..., :3], columns[..., 3:]
+        # How far each axis of the base points up; of the third, the vertical part of the cross product.
+        third = x[..., 0] * y[..., 1] - x[..., 1] * y[..., 0]
+        upright = (up[0] * x[..., 2] + up[1] * y[..., 2] + up[2] * third)[..., None]
+        return concatenate(upright, obs[..., spin], obs[..., place])
+
+    def compute_reward(before: Array, action: Array, after: Array, goal: Array) -> Array:
+        reward = after[..., 0] - speed_cost * (after[..., 1:4] ** 2).sum(-1)
+        return reward - (after[..., 4] - height) ** 2 if height_joint else reward
+
+    def compute_tilt(obs: np.ndarray, goal: np.ndarray) -> np.ndarray:
+        return np.arccos(np.clip(compute_features(obs)[..., 0], -1, 1))
+
+    error = TaskError(function=compute_tilt, unit="rad", tolerance=TOLERANCE)
+    return Reward(compute_reward, compute_features, goal_sizes=(0,), uses_obs=False, error=error)
+
+
+def _find_height(spec: RobotSpec, height_joint: str) -> str:
+    """Return the channel of the height of a body."""
+    if spec.base and height_joint == BASE:
+        return f"{BASE}/height"
+    find_joint(spec, height_joint, reward="upright", parameter="height_joint")
+    return f"{height_joint}/position"
 
 
 def _measure_tilt(spec: RobotSpec, joint: str) -> TaskError:

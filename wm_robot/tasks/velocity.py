@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 from wm_robot.errors import SpecError
 from wm_robot.math.kinematics import Array, sqrt
-from wm_robot.spec import RobotSpec
+from wm_robot.spec import BASE, RobotSpec
 from wm_robot.tasks.channels import check_parameters, find_channels, find_joint
 from wm_robot.tasks.reward import Reward, TaskError
 
@@ -25,7 +25,8 @@ def make_track_velocity_reward(
     count. Experimental: a gait needs a longer plan.
 
     Args:
-        joints: Part of the twist, such as `linear_x`, → joint whose velocity it is, such as `rootx`.
+        joints: Part of the twist, such as `linear_x`, → joint whose velocity it is, such as `rootx`; `base`: the
+            velocity of a floating base, in its own frame.
         turn_radius: Radius at which an angular velocity counts as a linear one, in m.
 
     Raises:
@@ -39,9 +40,7 @@ def make_track_velocity_reward(
         )
     check_parameters("track_velocity", above=0, turn_radius=turn_radius)
     parts = [part for part in TWIST if part in joints]
-    for part in parts:
-        find_joint(spec, joints[part], reward="track_velocity", parameter=f"joints.{part}")
-    counted = find_channels(spec, [f"{joints[part]}/velocity" for part in parts])
+    counted = find_channels(spec, [_find_velocity(spec, part, joints[part]) for part in parts])
     scales = [turn_radius if part.startswith("angular") else 1.0 for part in parts]
     indices = [TWIST.index(part) for part in parts]
 
@@ -64,3 +63,12 @@ def make_track_velocity_reward(
         tolerance=TOLERANCE,
     )
     return Reward(compute_reward, compute_features, goal_sizes=(len(TWIST),), uses_obs=False, error=error)
+
+
+def _find_velocity(spec: RobotSpec, part: str, joint: str) -> str:
+    """Return the channel of a part of the twist."""
+    if spec.base and joint == BASE:
+        kind, _, axis = part.partition("_")
+        return f"{BASE}/{kind}_velocity_{axis}"
+    find_joint(spec, joint, reward="track_velocity", parameter=f"joints.{part}")
+    return f"{joint}/velocity"

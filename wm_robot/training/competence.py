@@ -49,7 +49,9 @@ class CompetenceEstimator:
             then, seen = self._past_states[0]
             plan = torch.stack(list(self._past_actions), 1)
             mean, _ = self.model.imagine(then, self.model.observe(then, seen), plan[:, None])
-            error, still = ((x - obs) / self.model.change_std for x in (mean[:, 0, -1], seen))
+            error, still = (
+                self.model.channels.subtract(x, obs) / self.model.change_std for x in (mean[:, 0, -1], seen)
+            )
             self._scores.append((float(error.square().mean()), float(still.square().mean())))
         self._past_states.append((state, obs))
         self._past_actions.append(action)

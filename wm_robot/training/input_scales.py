@@ -3,6 +3,7 @@
 import numpy as np
 import torch
 
+from wm_robot.math.rotations import subtract_angles
 from wm_robot.model.world_model import WorldModel
 
 
@@ -15,8 +16,18 @@ def fit_scales(model: WorldModel, obs: np.ndarray, action: np.ndarray) -> None:
         values = values.astype(np.float64)
         getattr(model, f"{name}_mean").copy_(torch.from_numpy(values.mean((0, 1))))
         getattr(model, f"{name}_std").copy_(torch.from_numpy(values.std((0, 1))).clamp_min(1e-4))
-    change = np.diff(obs.astype(np.float64), axis=1)
-    model.change_std.copy_(torch.from_numpy(change.std((0, 1))).clamp_min(1e-6))
+    change = compute_change_std(model, obs)
+    mean, std = (scale.numpy() for scale in (model.obs_mean, model.obs_std))
+    model.channels.set_fixed_scales(mean, std, change)
+    model.change_std.copy_(torch.from_numpy(change).clamp_min(1e-6))
+
+
+def compute_change_std(model: WorldModel, obs: np.ndarray) -> np.ndarray:
+    """Compute the standard deviation of the one-step change of each channel, float64 `O`, from `B T+1 O`."""
+    values, periods = obs.astype(np.float64), model.channels.periods.numpy()
+    change = subtract_angles(values[:, 1:], values[:, :-1], periods)
+    deviation: np.ndarray = change.std((0, 1))
+    return deviation
 
 
 def fit_physics_prior(model: WorldModel, physics: np.ndarray) -> None:

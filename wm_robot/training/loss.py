@@ -58,8 +58,7 @@ def compute_segment_loss(
             state, obs[:, start : stop + 1], action[:, part], ones[:, part], truth[:, start : stop + 1]
         )
         predicted.append(piece)
-    change = model.change_std
-    surprise = _compute_one_step_loss(predicted, obs[:, 1:], change)
+    surprise = _compute_one_step_loss(model, predicted, obs[:, 1:])
 
     if not horizon:
         anchors, moments = [steps], [state]
@@ -86,8 +85,8 @@ def _compute_open_loop_loss(
     plans = torch.cat([action[:, t : t + horizon] for t in anchors])
     future = torch.cat([obs[:, t + 1 : t + 1 + horizon] for t in anchors])
     mean, _ = model.imagine(state, model.observe(state, seen), plans[:, None])
-    error = (mean[:, 0] - future) / model.change_std
-    still = (seen - future[:, -1]) / model.change_std
+    error = model.channels.subtract(mean[:, 0], future) / model.change_std
+    still = model.channels.subtract(seen, future[:, -1]) / model.change_std
     by_anchor, unforeseen = (
         x.detach().square().mean(-1).view(len(anchors), -1).mean(1) for x in (error[:, -1], still)
     )
@@ -95,8 +94,11 @@ def _compute_open_loop_loss(
     return loss, by_anchor, 1 - by_anchor[-1] / unforeseen[-1].clamp_min(1e-6)
 
 
-def _compute_one_step_loss(predictions: list[Prediction[Tensor]], outcome: Tensor, change: Tensor) -> Tensor:
+def _compute_one_step_loss(
+    model: WorldModel, predictions: list[Prediction[Tensor]], outcome: Tensor
+) -> Tensor:
+    change = model.change_std
     mean = torch.cat([piece.mean for piece in predictions], 1)
     log_variance = torch.cat([piece.log_variance for piece in predictions], 1) - 2 * change.log()
-    error = (mean - outcome) / change
+    error = model.channels.subtract(mean, outcome) / change
     return 0.5 * (error.square() * torch.exp(-log_variance) + log_variance).mean()

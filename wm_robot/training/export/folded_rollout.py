@@ -36,7 +36,9 @@ def imagine_folded(
     rows = torch.cat([torch.ones_like(model.input_layer.bias), unit])
     entrance, itself = make_input_layer(model, state), torch.eye(sensors)
     weight = entrance.weight * rows[:, None]
-    weight = weight + F.pad(itself, (0, weight.shape[1] - sensors, c.width, 0))
+    channels = model.channels
+    if not channels.has_special:
+        weight = weight + F.pad(itself, (0, weight.shape[1] - sensors, c.width, 0))
     up = entrance.up[0] * rows[:, None]
     enter = torch.addmm(weight, up, entrance.down[0]).mT.contiguous()
     changed = entrance.bias * rows + torch.cat(
@@ -59,14 +61,20 @@ def imagine_folded(
         for k in range(plans.shape[1]):
             # The previous action and the action.
             acted = part[:, k * c.action : (k + 2) * c.action]
-            h, straight = torch.addmm(bias, torch.cat([y, latent, acted], 1), enter).split(
-                [c.width, sensors], 1
+            given = (
+                torch.cat([channels.expand(torch.cat([y, latent], 1)), acted], 1)
+                if channels.wraps
+                else (torch.cat([y, latent, acted], 1))
             )
+            h, straight = torch.addmm(bias, given, enter).split([c.width, sensors], 1)
             h = F.silu(h)
             for i, read in enumerate(readers):
                 h = model.apply_block(i, h, read(model.norms[i](h)))
             normal = model.output_head[0](h)
+            if channels.has_special:
+                straight = straight + y
             y, latent = torch.addmm(straight, normal, last), F.linear(normal, *context).tanh()
+            y = channels.restore_rotations(y, normalised=True)
             seen.append(y)
         following.append(torch.cat(seen, 1))
     middle, unit = (x.repeat(plans.shape[1]) for x in (model.obs_mean, model.obs_std))

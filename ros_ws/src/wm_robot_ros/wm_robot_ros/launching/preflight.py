@@ -39,6 +39,7 @@ def check_named_values(graph: LaunchGraph, values: Mapping[str, ArgumentValue]) 
         try:
             if kind == "robot":
                 spec = load_spec(value)
+                spec.check_joint_states()
             elif kind in VALUE_CHECKS:
                 VALUE_CHECKS[kind](NamedValue(argument=each.name, value=value, spec=spec, values=values))
         except MissingExtraError:

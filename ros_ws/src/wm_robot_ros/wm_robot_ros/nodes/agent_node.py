@@ -76,6 +76,7 @@ class AgentNode(LifecycleNode):
         """Load the base, warm up, check the saved state, and create the topics."""
         self.session.check_place()
         spec = load_spec(self.config.robot)
+        spec.check_joint_states()
         life_config = self.config.agent
         life_config = replace(life_config, task=life_config.task or next(iter(spec.tasks), ""))
         spec = complete_tasks(spec, life_config)

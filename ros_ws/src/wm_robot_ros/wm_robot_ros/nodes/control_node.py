@@ -134,6 +134,7 @@ class ControlNode(Node):
         self.config = config = ControlParameters.declare_parameters(self)
         warn_about_unknown(self)
         self.spec = spec = load_spec(config.robot)
+        spec.check_joint_states()
         if config.command_kind not in COMMAND_KINDS:
             raise ConfigError(
                 f"command.kind is '{config.command_kind}'; it must be one of {sorted(COMMAND_KINDS)}"

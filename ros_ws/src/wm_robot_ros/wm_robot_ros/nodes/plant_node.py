@@ -140,6 +140,7 @@ class PlantNode(Node):
         self.config = config = PlantParameters.declare_parameters(self)
         warn_about_unknown(self)
         self.spec = spec = self._load_spec()
+        spec.check_joint_states()
         self.robot = make_robot(spec, parse_world(config.world, spec, seed=config.seed), seed=config.seed)
         self._changed_world = parse_world(config.change_world, spec, seed=config.seed + 1)
         task = spec.tasks.get(config.task or next(iter(spec.tasks), ""), Task(reward="none"))
