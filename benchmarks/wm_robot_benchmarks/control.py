@@ -1,4 +1,4 @@
-"""`wm-robot bench control`: settled target error after a hidden change, by variant."""
+"""`wm-robot bench control`: settled error of the task after a hidden change, by variant."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,7 +9,9 @@ import numpy as np
 from wm_robot.evaluation.control import EvaluatedPlants, HiddenChange, measure_target_error
 from wm_robot.evaluation.gap import Comparison, require_gap
 from wm_robot.progress import Progress
+from wm_robot.robots import load_spec
 from wm_robot.spec import RobotSpec
+from wm_robot.tasks import ErrorScale, TaskError
 from wm_robot_benchmarks.harness.bench import MemoryBench, SeededBench
 from wm_robot_benchmarks.harness.processes import in_processes
 from wm_robot_benchmarks.harness.result import (
@@ -19,7 +21,6 @@ from wm_robot_benchmarks.harness.result import (
     describe_spread,
     load_bases,
     require,
-    require_gripper,
 )
 from wm_robot_cli.values import Count, Seed
 
@@ -33,7 +34,7 @@ TOGETHER = 64
 
 @dataclass(frozen=True, kw_only=True)
 class ControlBench(MemoryBench, SeededBench):
-    """Settled target error after a hidden change, with one planner for each variant."""
+    """Settled error of the first task after a hidden change, with one planner for each variant."""
 
     episodes: Count = 100
     """Episodes for each variant and seed."""
@@ -44,12 +45,12 @@ class ControlBench(MemoryBench, SeededBench):
 
     def run(self, progress: Progress) -> Result:
         setting = self.make_setting()
-        require_gripper(setting)
         require(self.episodes >= 2, f"episodes is {self.episodes}; it must be at least 2")
         seeds = setting.seeds
         episodes = min(self.episodes, max(10, self.episodes // 5)) if self.quick else self.episodes
         arms = ("robust", self.memory, "oracle")
         bases = load_bases(setting, arms)
+        scale = make_task_error(load_spec(setting.robot)).scale
         errors = _measure_variants(setting, arms, seeds, episodes, progress)
         by_arm = {name: np.concatenate(parts) for name, parts in errors.items()}
         settled = {name: _compute_settled_error(error) for name, error in by_arm.items()}
@@ -61,11 +62,10 @@ class ControlBench(MemoryBench, SeededBench):
         return Result(
             setting=setting,
             figures=figures,
-            table=[_make_row(name, by_arm[name], settled[name], settled["oracle"]) for name in arms],
+            table=[_make_row(name, by_arm[name], settled[name], settled["oracle"], scale) for name in arms],
             bases={name: base.digest for name, base in bases.items()},
             notes=(
-                f"{episodes} episodes a variant and seed, {describe_seed_count(seeds)}; true gripper to target, in "
-                "mm",
+                f"{episodes} episodes a variant and seed, {describe_seed_count(seeds)}; {scale.label}",
                 describe_spread({name: [_read_value(of[name]) for of in spread] for name in figures}),
             ),
         )
@@ -74,7 +74,7 @@ class ControlBench(MemoryBench, SeededBench):
 def _measure_variants(
     setting: Setting, arms: Sequence[str], seeds: Sequence[int], episodes: int, progress: Progress
 ) -> dict[str, list[np.ndarray]]:
-    """Compute the target error by variant and seed, `B T` each."""
+    """Compute the error of the task by variant and seed, `B T` each."""
     parts = range(0, episodes, TOGETHER)
     keys = [(name, seed, first) for seed in seeds for name in arms for first in parts]
     jobs = [(setting, name, min(TOGETHER, episodes - first), seed, first) for name, seed, first in keys]
@@ -88,18 +88,27 @@ def _measure_variants(
 def _run_episodes(
     setting: Setting, arm: str, count: int, seed: int, first: int, *, progress: Progress
 ) -> np.ndarray:
-    """Compute the target error of `count` episodes, `B T`, in m."""
+    """Compute the error of the task in `count` episodes, `B T`."""
     from wm_robot.agent.batch_agent import BatchAgent
     from wm_robot.agent.rollout_objective import TorchPlanner
     from wm_robot.model.torch_backend import TorchBackend
-    from wm_robot.robots import load_spec
 
     base = load_bases(setting, [arm])[arm]
     spec = load_spec(setting.robot)
     plans = TorchPlanner(base.model, spec, task=next(iter(spec.tasks)))
     crew = BatchAgent(TorchBackend(base.model), plans, spec, seed=seed)
     sim, goals, change = make_scene(spec, count, seed, first)
-    return measure_target_error(sim, crew, goals, change, progress=progress)
+    return measure_target_error(sim, crew, goals, change, task_error=make_task_error(spec), progress=progress)
+
+
+def make_task_error(spec: RobotSpec) -> TaskError:
+    """Return the error of a robot's first task.
+
+    Raises:
+        ConfigError: If the robot has no task.
+    """
+    require(bool(spec.tasks), f"robot '{spec.name}' has no task. Add one to its spec; see docs/add_a_task.md")
+    return TaskError(spec, next(iter(spec.tasks.values())))
 
 
 def make_scene(
@@ -113,7 +122,7 @@ def make_scene(
         after: Time after it.
     """
     from wm_robot_sim.batch import BatchSim
-    from wm_robot_sim.goals import MovingTarget
+    from wm_robot_sim.task_goals import TaskGoals
     from wm_robot_sim.worlds import DomainRandomization
 
     draw = DomainRandomization(spec).sample
@@ -122,9 +131,10 @@ def make_scene(
     old, new = [draw(rng) for rng in rngs], [draw(rng) for rng in rngs]
     sim = BatchSim(spec, old, seed=40_000 + seed, first_row=first)
     steps = round((before + after) * spec.rate)
+    task = next(iter(spec.tasks.values()))
     goals = np.stack(
         [
-            MovingTarget(spec, seed=np.random.SeedSequence([seed, 50_000, i])).compute_path(steps + 1)
+            TaskGoals(spec, task, seed=np.random.SeedSequence([seed, 50_000, i])).compute_path(steps + 1)
             for i in own
         ]
     )
@@ -159,20 +169,22 @@ def _read_value(figure: float | Comparison) -> float | None:
     return figure.value if isinstance(figure, Comparison) else figure
 
 
-def _make_row(name: str, error: np.ndarray, settled: np.ndarray, oracle: np.ndarray) -> dict[str, Any]:
+def _make_row(
+    name: str, error: np.ndarray, settled: np.ndarray, oracle: np.ndarray, scale: ErrorScale
+) -> dict[str, Any]:
     second = round(error.shape[1] / (BEFORE_S + AFTER_S))
     change = round(BEFORE_S * second)
+
+    def convert(value: Any) -> float:
+        return float(scale.format_number(float(value), more_decimals=1))
+
     return {
         "arm": name,
-        "before": _to_mm(error[:, change - second : change].mean()),
-        "second 0-1": _to_mm(error[:, change : change + second].mean()),
-        "second 1-2": _to_mm(error[:, change + second : change + 2 * second].mean()),
-        "settled mean": _to_mm(settled.mean()),
-        "settled median": _to_mm(np.median(settled)),
-        "worst tenth": _to_mm(np.quantile(settled, 0.9)),
-        "above oracle": _to_mm(np.median(settled - oracle)),
+        "before": convert(error[:, change - second : change].mean()),
+        "second 0-1": convert(error[:, change : change + second].mean()),
+        "second 1-2": convert(error[:, change + second : change + 2 * second].mean()),
+        "settled mean": convert(settled.mean()),
+        "settled median": convert(np.median(settled)),
+        "worst tenth": convert(np.quantile(settled, 0.9)),
+        "above oracle": convert(np.median(settled - oracle)),
     }
-
-
-def _to_mm(metres: Any) -> float:
-    return round(1000 * float(metres), 1)

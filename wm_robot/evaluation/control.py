@@ -1,4 +1,4 @@
-"""Closed-loop evaluation: the target error of agents before and after a hidden change."""
+"""Closed-loop evaluation: the error of agents in their task before and after a hidden change."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -7,6 +7,7 @@ from typing import Protocol, runtime_checkable
 import numpy as np
 
 from wm_robot.progress import Progress, ignore_progress
+from wm_robot.tasks import TaskError
 
 
 @runtime_checkable
@@ -55,12 +56,14 @@ def measure_target_error(
     goals: np.ndarray,
     change: HiddenChange,
     *,
+    task_error: TaskError | None = None,
     progress: Progress = ignore_progress,
 ) -> np.ndarray:
-    """Measure the distance from the true gripper to the goal at the same time, after every step: `B T`, in m.
+    """Measure the error of a task, with the goal at the same time, after every step: `B T`.
 
     Args:
         goals: `B T+1 G`: before the first step, and after each.
+        task_error: Error of the task; by default the distance from the true gripper to the goal, in m.
         progress: Progress in steps.
     """
     truth = change.truth_before
@@ -73,6 +76,20 @@ def measure_target_error(
         obs = plants.obs.copy()
         next_obs, applied = plants.step(agents.act(obs, goals[:, t]))
         agents.observe(obs, applied, next_obs, truth=truth)
-        errors.append(np.linalg.norm(plants.compute_gripper_position() - goals[:, t + 1], axis=-1))
+        errors.append(_measure_error(plants, task_error, obs, applied, next_obs, goals[:, t + 1]))
         progress(t + 1, steps)
     return np.stack(errors, 1)
+
+
+def _measure_error(
+    plants: EvaluatedPlants,
+    task_error: TaskError | None,
+    obs: np.ndarray,
+    applied: np.ndarray,
+    next_obs: np.ndarray,
+    goal: np.ndarray,
+) -> np.ndarray:
+    if task_error is None:
+        return np.asarray(np.linalg.norm(plants.compute_gripper_position() - goal, axis=-1))
+    gripper = plants.compute_gripper_position() if task_error.uses_gripper else None
+    return task_error.measure(obs, applied, next_obs, goal, gripper)

@@ -47,12 +47,17 @@ def make_hold_reward(spec: RobotSpec, *, speed_cost: float = 0.01) -> Reward:
         SpecError: If the robot does not sense position and velocity of its joints.
     """
     check_parameters("hold", speed_cost=speed_cost)
-    home = [
+    names = list(spec.joint_names)
+    home = find_home_positions(spec)
+    return _make_position_reward(spec, names, speed_cost, goal_sizes=(0, len(names)), home=home)
+
+
+def find_home_positions(spec: RobotSpec) -> list[float]:
+    """Return the home position of each joint: that of `safety.home`, or the one in its range nearest to zero."""
+    return [
         float(spec.safety.home.get(joint.name, min(max(0.0, joint.position[0]), joint.position[1])))
         for joint in spec.joints
     ]
-    names = list(spec.joint_names)
-    return _make_position_reward(spec, names, speed_cost, goal_sizes=(0, len(names)), home=home)
 
 
 def _make_position_reward(
