@@ -57,6 +57,7 @@ class AssimilationBench(MemoryBench, SeededBench):
         setting = self.make_setting()
         require(self.pairs >= 2, f"pairs is {self.pairs}; it must be at least 2: a third arm is a control")
         pairs = max(2, self.pairs // 4) if self.quick else self.pairs
+        _require_payload(setting)
         base = load_bases(setting, [self.memory])[self.memory]
         parts = in_processes(
             _measure_pairs, [(setting, self.memory, pairs, seed) for seed in setting.seeds], progress
@@ -89,6 +90,19 @@ class AssimilationBench(MemoryBench, SeededBench):
                 "low and high: 95 % bootstrap interval of the ratio over robots",
             ),
         )
+
+
+def _require_payload(setting: Setting) -> None:
+    """Reject a robot without payloads, before bases are trained for it."""
+    from wm_robot.robots import load_spec
+    from wm_robot_sim.world_ranges import WorldRanges
+
+    light, heavy = WorldRanges.from_spec(load_spec(setting.robot)).payload
+    require(
+        heavy > light,
+        f"robot is '{setting.robot}', whose spec has no range of world: payload; bench {setting.bench} compares two "
+        "payloads. Use a robot with one: --robot arm",
+    )
 
 
 def _assign_partners(arms: int) -> np.ndarray:

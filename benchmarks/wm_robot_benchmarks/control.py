@@ -11,7 +11,7 @@ from wm_robot.evaluation.gap import Comparison, require_gap
 from wm_robot.progress import Progress
 from wm_robot.robots import load_spec
 from wm_robot.spec import RobotSpec
-from wm_robot.tasks import TaskError, make_reward
+from wm_robot.tasks import ErrorScale, TaskError
 from wm_robot_benchmarks.harness.bench import MemoryBench, SeededBench
 from wm_robot_benchmarks.harness.processes import in_processes
 from wm_robot_benchmarks.harness.result import (
@@ -51,8 +51,8 @@ class ControlBench(MemoryBench, SeededBench):
     def run(self, progress: Progress) -> Result:
         setting = self.make_setting()
         spec = load_spec(self.robot)
-        task = choose_measured_task(spec, self.task)
-        error_of_task = make_task_error(spec, task)
+        task = choose_task(spec, self.task)
+        error_of_task = TaskError(spec, spec.find_task(task))
         require(self.episodes >= 2, f"episodes is {self.episodes}; it must be at least 2")
         seeds = setting.seeds
         episodes = min(self.episodes, max(10, self.episodes // 5)) if self.quick else self.episodes
@@ -61,51 +61,37 @@ class ControlBench(MemoryBench, SeededBench):
         errors = _measure_variants(setting, task, arms, seeds, episodes, progress)
         by_arm = {name: np.concatenate(parts) for name, parts in errors.items()}
         settled = {name: _compute_settled_error(error) for name, error in by_arm.items()}
-        figures = _compute_figures(settled, self.memory, error_of_task)
+        figures = _compute_figures(settled, self.memory, error_of_task.tolerance)
         spread = [
             _compute_figures(
-                {n: _compute_settled_error(e[i]) for n, e in errors.items()}, self.memory, error_of_task
+                {n: _compute_settled_error(e[i]) for n, e in errors.items()},
+                self.memory,
+                error_of_task.tolerance,
             )
             for i in range(len(seeds))
         ]
-        unit, scale = ("mm", 1e3) if error_of_task.unit == "m" else (error_of_task.unit, 1.0)
+        scale = error_of_task.scale
         return Result(
             setting=setting,
             figures=figures,
-            table=[_make_row(name, by_arm[name] * scale, settled["oracle"] * scale) for name in arms],
+            table=[_make_row(name, by_arm[name], settled["oracle"], scale) for name in arms],
             bases={name: base.digest for name, base in bases.items()},
             notes=(
-                f"{task}: {episodes} episodes a variant and seed, {describe_seed_count(seeds)}; error in {unit}",
-                f"solved: settled error of an episode at most {scale * error_of_task.tolerance:.3g} {unit}",
+                f"{episodes} episodes a variant and seed, {describe_seed_count(seeds)}; {scale.label}",
+                f"solved: settled error of an episode at most {scale.format(error_of_task.tolerance)}",
                 describe_spread({name: [_read_value(of[name]) for of in spread] for name in figures}),
             ),
         )
 
 
-def choose_measured_task(spec: RobotSpec, task: str | None = None) -> str:
-    """Return a task that can be measured, before bases are trained for it.
-
-    Args:
-        task: None: the robot's first.
+def choose_task(spec: RobotSpec, task: str | None = None) -> str:
+    """Return a task of a robot, by default its first.
 
     Raises:
-        ConfigError: If the robot has no task, or the reward of the task does not say what its error is.
+        ConfigError: If the robot has no task.
     """
-    require(bool(spec.tasks), f"robot '{spec.name}' has no task; add one to its spec")
-    name = next(iter(spec.tasks)) if task is None else task
-    require(
-        make_reward(spec, spec.find_task(name)).error is not None,
-        f"task '{name}' of robot '{spec.name}' has the reward '{spec.find_task(name).reward}', which does not say "
-        "what its error is; choose another task, or give the reward an error: docs/add_a_task.md",
-    )
-    return name
-
-
-def make_task_error(spec: RobotSpec, task: str) -> TaskError:
-    """Make the error of a task that `choose_measured_task` returned."""
-    error = make_reward(spec, spec.find_task(task)).error
-    assert error is not None
-    return error
+    require(bool(spec.tasks), f"robot '{spec.name}' has no task. Add one to its spec; see docs/add_a_task.md")
+    return next(iter(spec.tasks)) if task is None else task
 
 
 def _measure_variants(
@@ -135,7 +121,7 @@ def _run_episodes(
     plans = TorchPlanner(base.model, spec, task=task)
     crew = BatchAgent(TorchBackend(base.model), plans, spec, seed=seed)
     sim, goals, change = make_scene(spec, task, count, seed, first)
-    error = make_task_error(spec, task).function
+    error = TaskError(spec, spec.find_task(task))
     return measure_task_error(sim, crew, goals, change, error, progress=progress)
 
 
@@ -190,7 +176,7 @@ def _compute_settled_error(error: np.ndarray) -> np.ndarray:
 
 
 def _compute_figures(
-    settled: dict[str, np.ndarray], memory: str, error: TaskError
+    settled: dict[str, np.ndarray], memory: str, tolerance: float
 ) -> dict[str, float | Comparison]:
     arms = (settled[memory], settled["robust"], settled["oracle"])
     own, robust, oracle = (float(arm.mean()) for arm in arms)
@@ -200,25 +186,26 @@ def _compute_figures(
         "median_vs_robust": own_median / robust_median,
         "error_vs_oracle": require_gap(own / oracle, robust, oracle),
         "median_vs_oracle": require_gap(own_median / oracle_median, robust_median, oracle_median),
-        "solved": _compute_solved_share(settled[memory], error),
-        "solved_by_robust": _compute_solved_share(settled["robust"], error),
-        "solved_by_oracle": _compute_solved_share(settled["oracle"], error),
+        "solved": _compute_solved_share(settled[memory], tolerance),
+        "solved_by_robust": _compute_solved_share(settled["robust"], tolerance),
+        "solved_by_oracle": _compute_solved_share(settled["oracle"], tolerance),
     }
 
 
-def _compute_solved_share(settled: np.ndarray, error: TaskError) -> float:
-    return float((settled <= error.tolerance).mean())
+def _compute_solved_share(settled: np.ndarray, tolerance: float) -> float:
+    return float((settled <= tolerance).mean())
 
 
 def _read_value(figure: float | Comparison) -> float | None:
     return figure.value if isinstance(figure, Comparison) else figure
 
 
-def _make_row(name: str, error: np.ndarray, oracle: np.ndarray) -> dict[str, Any]:
-    """Make a row of the table, in the unit of the error.
+def _make_row(name: str, error: np.ndarray, oracle: np.ndarray, scale: ErrorScale) -> dict[str, Any]:
+    """Make a row of the table, in the unit of the scale.
 
     Args:
-        oracle: Settled error of the oracle in each episode.
+        error: Error of each episode, `B T`.
+        oracle: Settled error of the oracle in each episode, `B`.
     """
     second = round(error.shape[1] / (BEFORE_S + AFTER_S))
     change = round(BEFORE_S * second)
@@ -232,4 +219,7 @@ def _make_row(name: str, error: np.ndarray, oracle: np.ndarray) -> dict[str, Any
         "worst tenth": np.quantile(settled, 0.9),
         "above oracle": np.median(settled - oracle),
     }
-    return {"arm": name, **{key: float(f"{value:.4g}") for key, value in values.items()}}
+    return {
+        "arm": name,
+        **{key: float(scale.format_number(float(value), more_decimals=1)) for key, value in values.items()},
+    }

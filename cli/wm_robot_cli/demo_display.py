@@ -10,6 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 if TYPE_CHECKING:
+    from wm_robot.tasks import ErrorScale
     from wm_robot_demo import SessionProgress
     from wm_robot_demo.status_reader import RobotStatus
 
@@ -21,8 +22,6 @@ HISTORY_COLUMNS = 18
 BAR_COLUMNS = 14
 MIN_COLUMNS_FOR_BAR = 100
 """Columns of a terminal with space for the bar."""
-FULL_ERROR_MM = 100.0
-"""Error of a full bar and a full history, in mm."""
 SECONDS_PER_LINE = 2.5
 """Seconds between two lines without a terminal."""
 RIGHT_ALIGNED = ("off target", "lived", "p50 / p99")
@@ -67,7 +66,7 @@ class TextDisplay:
         if scene.time < self._due and scene.sentence == self._story:
             return
         self._due, self._story = scene.time + SECONDS_PER_LINE, scene.sentence
-        errors = ", ".join(f"{view.name} {_format_error(view)}" for view in scene.robots)
+        errors = ", ".join(f"{view.name} {_format_error(view, scene.scale)}" for view in scene.robots)
         late = max(view.p99_ms for view in scene.robots)
         self.write_message(f"{scene.time:5.1f} s  {errors}, latency p99 {late:.1f} ms. {scene.sentence}")
 
@@ -87,9 +86,9 @@ def _make_panel(scene: "SessionProgress", *, roomy: bool) -> RenderableType:
     for view, style in zip(scene.robots, ROBOT_STYLES, strict=False):
         grid.add_row(
             Text(view.name, style),
-            _format_error(view),
-            *((_make_bar(view, style),) if roomy else ()),
-            Text(_make_error_history(view), style),
+            _format_error(view, scene.scale),
+            *((_make_bar(view, style, scene.scale),) if roomy else ()),
+            Text(_make_error_history(view, scene.scale), style),
             str(view.lifetime_steps),
             f"{view.p50_ms:.1f} / {view.p99_ms:.1f} ms",
         )
@@ -123,23 +122,23 @@ def _make_clock_row(scene: "SessionProgress") -> RenderableType:
     return row
 
 
-def _make_bar(view: "RobotStatus", style: str) -> Text:
-    filled = round(BAR_COLUMNS * min((view.recent_error or 0.0) * 1e3 / FULL_ERROR_MM, 1.0))
+def _make_bar(view: "RobotStatus", style: str, scale: "ErrorScale") -> Text:
+    filled = round(BAR_COLUMNS * min((view.recent_error or 0.0) / scale.full, 1.0))
     return Text.assemble(("█" * filled, style), ("·" * (BAR_COLUMNS - filled), "dim"))
 
 
-def _make_error_history(view: "RobotStatus") -> str:
+def _make_error_history(view: "RobotStatus", scale: "ErrorScale") -> str:
     """Draw the error of the last seconds, newest right."""
     errors = [error for _, error in view.errors]
     each = max(len(errors) / HISTORY_COLUMNS, 1.0)
     pieces = [
         errors[int(i * each) : max(int((i + 1) * each), int(i * each) + 1)] for i in range(HISTORY_COLUMNS)
     ]
-    levels = [min(sum(piece) / len(piece) * 1e3 / FULL_ERROR_MM, 1.0) for piece in pieces if piece]
+    levels = [min(sum(piece) / len(piece) / scale.full, 1.0) for piece in pieces if piece]
     return "".join(BAR_CHARACTERS[round(level * (len(BAR_CHARACTERS) - 1))] for level in levels).rjust(
         HISTORY_COLUMNS
     )
 
 
-def _format_error(view: "RobotStatus") -> str:
-    return EMPTY_CELL if view.recent_error is None else f"{1e3 * view.recent_error:.0f} mm"
+def _format_error(view: "RobotStatus", scale: "ErrorScale") -> str:
+    return EMPTY_CELL if view.recent_error is None else scale.format(view.recent_error)

@@ -15,10 +15,13 @@ from wm_robot_cli.export import exit_without_onnx_models
 from wm_robot_cli.output_folder import check_writable, lock_output_folder
 from wm_robot_cli.task_choice import choose_task, print_notice
 from wm_robot_cli.training_size import (
+    DEFAULT_MEMORY,
+    DEFAULT_UPDATES,
     TrainingEstimate,
     choose_training_size,
     count_recent_actions,
     estimate_training,
+    sum_estimates,
 )
 from wm_robot_cli.trajectory_collector import TrajectoryCollector
 from wm_robot_cli.values import Count, CountOrZero, Seed, Share, Threads
@@ -36,7 +39,7 @@ def train_base(
     robot: Annotated[str, tyro.conf.Positional] = "arm",
     /,
     *,
-    memory: str = "ekf",
+    memory: str = DEFAULT_MEMORY,
     variant: Literal["adaptive", "robust", "nominal", "oracle"] = "adaptive",
     task: str | None = None,
     reward: str | None = None,
@@ -45,7 +48,7 @@ def train_base(
     work: Path = Path("runs/train"),
     data: Path | None = None,
     start: Path | None = None,
-    updates: Count = 14_000,
+    updates: Count = DEFAULT_UPDATES,
     batch_size: Count = 32,
     steps: Count | None = None,
     random_trajectories: Count | None = None,
@@ -195,7 +198,7 @@ def train_base(
 def _estimate_all(bases: "list[_BaseTraining]") -> TrainingEstimate:
     """Estimate several trainings from the same trajectories, which are simulated once."""
     config = bases[0].config
-    each = [
+    return sum_estimates(
         estimate_training(
             base.collector,
             base.shape,
@@ -206,11 +209,6 @@ def _estimate_all(bases: "list[_BaseTraining]") -> TrainingEstimate:
             num_planned_rounds=len(config.collect_at),
         )
         for base in bases
-    ]
-    return TrainingEstimate(
-        simulation_s=max(estimate.simulation_s for estimate in each),
-        training_s=sum(estimate.training_s for estimate in each),
-        memory=max(estimate.memory for estimate in each),
     )
 
 

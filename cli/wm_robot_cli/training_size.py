@@ -1,7 +1,7 @@
 """Training size: defaults by the size of a robot, and the time and memory that a training will take."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -27,6 +27,7 @@ LARGEST_WIDTH = 256
 TIMED_TRAJECTORIES, TIMED_STEPS, TIMED_PLANNED_STEPS, TIMED_UPDATES = 64, 64, 4, 2
 COPIES = 2.5
 """Memory for trajectories over their size in a file: simulation, random actions and scales need copies."""
+DEFAULT_MEMORY, DEFAULT_UPDATES = "ekf", 14_000
 WILD = 1e3
 """Times its limit beyond which a reading is of a simulation that has diverged."""
 
@@ -94,10 +95,13 @@ class TrainingEstimate:
     memory: float
     """In bytes."""
 
+    @property
+    def minutes(self) -> float:
+        return (self.simulation_s + self.training_s) / 60
+
     def describe(self) -> str:
-        minutes = (self.simulation_s + self.training_s) / 60
         return (
-            f"about {minutes:.0f} min on this machine: {self.simulation_s / 60:.0f} min of simulation and "
+            f"about {self.minutes:.0f} min on this machine: {self.simulation_s / 60:.0f} min of simulation and "
             f"{self.training_s / 60:.0f} min of gradient steps; {self.memory / 2**30:.1f} GiB of memory"
         )
 
@@ -154,6 +158,62 @@ def estimate_training(
         simulation_s=step_s * transitions[0] + plan_s * transitions[1] * num_planned_rounds,
         training_s=gradient_s * updates,
         memory=_read_peak_memory() + COPIES * size * (transitions[0] + num_planned_rounds * transitions[1]),
+    )
+
+
+def estimate_default_training(spec: "RobotSpec", task: str = "") -> TrainingEstimate:
+    """Estimate `wm-robot train ROBOT --all`, with the default of every option.
+
+    Args:
+        task: Task of the spec; empty: the first one.
+
+    Raises:
+        SpecError: If the robot cannot be learned from; see `check_trajectories`.
+    """
+    from wm_robot.model.config import ModelConfig
+    from wm_robot.training.train_config import TrainConfig
+    from wm_robot_cli.trajectory_collector import TrajectoryCollector
+    from wm_robot_cli.variants import COMPARED_VARIANTS, MEMORY_OF_VARIANT
+    from wm_robot_sim.worlds import DomainRandomization
+
+    size, config = choose_training_size(spec), TrainConfig()
+    collector = TrajectoryCollector(
+        spec=spec,
+        task=task or next(iter(spec.tasks)),
+        num_trajectories=(size.random_trajectories, size.planned_trajectories),
+        steps=size.trajectory_steps,
+        static_share=0.0,
+        seed=0,
+        threads=1,
+        nominal_only=False,
+    )
+    return sum_estimates(
+        estimate_training(
+            collector,
+            ModelConfig.from_spec(
+                spec,
+                truth=len(DomainRandomization(spec).parameter_names),
+                memory=MEMORY_OF_VARIANT.get(variant, DEFAULT_MEMORY),
+                recent=count_recent_actions(spec),
+                width=size.width,
+            ),
+            updates=DEFAULT_UPDATES,
+            batch_size=config.batch_size,
+            segment_steps=size.segment_steps,
+            horizon=config.horizon,
+            num_planned_rounds=len(config.collect_at),
+        )
+        for variant in COMPARED_VARIANTS
+    )
+
+
+def sum_estimates(estimates: Iterable[TrainingEstimate]) -> TrainingEstimate:
+    """Sum up trainings from the same trajectories, which are simulated once."""
+    each = list(estimates)
+    return TrainingEstimate(
+        simulation_s=max(estimate.simulation_s for estimate in each),
+        training_s=sum(estimate.training_s for estimate in each),
+        memory=max(estimate.memory for estimate in each),
     )
 
 

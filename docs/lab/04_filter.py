@@ -20,14 +20,14 @@ from wm_robot.model.base import load_base
 from wm_robot.model.torch_backend import TorchBackend
 from wm_robot.planning.mppi import MppiConfig
 from wm_robot.robots import load_spec
-from wm_robot.tasks import make_reward
+from wm_robot.tasks import TaskError
 from wm_robot_sim.batch import BatchSim
 from wm_robot_sim.goals import MovingTarget
 from wm_robot_sim.rollouts import collect_trajectories
 from wm_robot_sim.worlds import DomainRandomization
 
 SPEC = load_spec("arm")
-REACH = make_reward(SPEC, SPEC.find_task("reach")).error
+REACH = TaskError(SPEC, SPEC.find_task("reach"))
 WORLDS = DomainRandomization(SPEC)
 
 
@@ -69,7 +69,7 @@ def plan(worlds, seed, arm, constants, steps=300, settled=50):
     plans = TorchPlanner(model, SPEC, task="reach", planner=planner)
     crew = BatchAgent(TorchBackend(model), plans, SPEC, seed=seed)
     error = measure_task_error(
-        sim, crew, np.stack([target.compute_path(steps + 1) for target in targets]), change, REACH.function
+        sim, crew, np.stack([target.compute_path(steps + 1) for target in targets]), change, REACH
     )
     own = np.sort(1000 * error[:, settled:].mean(1))
     trimmed = own[: int(0.9 * worlds)].mean()

@@ -11,16 +11,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from wm_robot.errors import ConfigError, DeviceError, MissingExtraError, SnapshotError
-from wm_robot.io.base_file import find_base
+from wm_robot.io.base_file import CARD, find_base
 from wm_robot.io.durable import try_lock
 from wm_robot.robots import load_spec
 from wm_robot.spec import RobotSpec
 from wm_robot.store.store import Store
+from wm_robot.tasks import TaskError
 from wm_robot_demo.commentary import (
     FirstSessionCommentary,
+    SecondSessionCommentary,
     describe_output,
     describe_saved_state,
-    describe_second_session,
 )
 from wm_robot_demo.options import DemoOptions
 from wm_robot_demo.processes import NodeProcesses
@@ -41,9 +42,10 @@ if TYPE_CHECKING:
     from wm_robot.memory.state_arrays import Arrays
     from wm_robot_demo.load_session import RobotTrack
 
-ROBOT = "arm"
 LOCK_FILE = ".lock"
 """Lock file in the folder of a running demo."""
+DEFAULT_MEMORY = "ekf"
+"""Memory of the base that is used by default."""
 EXIT_FAILED, EXIT_INTERRUPTED = 1, 130
 
 
@@ -56,13 +58,19 @@ def run_demo(options: DemoOptions, screen: DemoDisplay) -> int:
     Raises:
         MissingExtraError: If a package is not installed.
         SnapshotError: If a base is missing or belongs to another robot.
-        ConfigError: If another demo runs in the same folder.
+        SpecError: If there is no such robot, or it cannot have its task.
+        ConfigError: If it has no task or declares no change, or if another demo runs in the same folder.
     """
     over_ros = options.ros and find_spec("rclpy") is not None
     _require_extras(over_ros)
-    spec = load_spec(ROBOT)
-    options = replace(options, base=find_base(options.base), frozen=find_base(options.frozen))
-    manifests = {path: _read_manifest(path, spec) for path in (options.base, options.frozen)}
+    spec = load_spec(options.robot)
+    if not spec.tasks:
+        raise ConfigError(f"robot '{spec.name}' has no task. Add one to its spec; see docs/add_a_task.md")
+    task = options.task or next(iter(spec.tasks))
+    error = TaskError(spec, spec.find_task(task))
+    plan = DemoPlan.from_seed(options.seed, spec, task, quick=options.quick)
+    bases = find_demo_bases(options, spec)
+    manifests = {path: _read_manifest(path, spec, options) for path in (bases.learning, bases.frozen)}
     with _lock_folder(options.output_folder):
         environment = make_private_environment() if over_ros else None
         if environment is None:
@@ -71,11 +79,74 @@ def run_demo(options: DemoOptions, screen: DemoDisplay) -> int:
                 f"{why}: the demo runs in one process, in simulated seconds, and writes no "
                 f"{options.session_path.name}."
             )
-        restore = _select_saved_state(options, manifests[options.base], screen)
+        if bases.learning == bases.frozen:
+            screen.write_message(
+                f"There is no base {spec.name}-robust: the frozen {error.scale.robot_noun} has the base of the other "
+                "one, and does not learn."
+            )
+        restore = _select_saved_state(options, manifests[bases.learning], screen, error.scale.robot_noun)
         _delete_old_output(options)
-        demo = _DemoRun(options=options, spec=spec, manifests=manifests, restore=restore, screen=screen)
+        demo = _DemoRun(
+            options=options,
+            spec=spec,
+            task=task,
+            error=error,
+            plan=plan,
+            bases=bases,
+            manifests=manifests,
+            restore=restore,
+            screen=screen,
+        )
         with _handle_first_interrupt():
             return demo.run_over_ros(environment) if environment is not None else demo.run_in_process()
+
+
+@dataclass(frozen=True, kw_only=True)
+class DemoBases:
+    """Bases of a demo."""
+
+    learning: Path
+    frozen: Path
+
+
+def find_demo_bases(options: DemoOptions, spec: RobotSpec) -> DemoBases:
+    """Find the bases: those of the options, or those with the robot's name.
+
+    Without a robust base for this spec, the frozen robot gets the base of the learning one, and does not learn.
+
+    Raises:
+        SnapshotError: If the robot has no base.
+    """
+    named = options.base or Path("bases") / f"{spec.name}-{DEFAULT_MEMORY}"
+    try:
+        learning = find_base(named)
+    except SnapshotError as error:
+        if options.base is not None:
+            raise
+        time = options.describe_training_time()
+        raise SnapshotError(
+            f"robot '{spec.name}' has no base in {named}. Train it first: wm-robot train {options.robot} --all"
+            + (f" ({time})" if time else "")
+            + ", or name another: --base FOLDER"
+        ) from error
+    if options.frozen is not None:
+        return DemoBases(learning=learning, frozen=find_base(options.frozen))
+    robust = f"{spec.name}-robust"
+    for near in (learning.with_name(robust), Path("bases") / robust):
+        try:
+            frozen = find_base(near)
+        except SnapshotError:
+            continue
+        if _read_spec_digest(frozen) == spec.compute_digest():
+            return DemoBases(learning=learning, frozen=frozen)
+    return DemoBases(learning=learning, frozen=learning)
+
+
+def _read_spec_digest(base: Path) -> str:
+    try:
+        return str(json.loads((base / CARD).read_bytes())["spec_digest"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,13 +155,13 @@ class _DemoRun:
 
     options: DemoOptions
     spec: RobotSpec
+    task: str
+    error: TaskError
+    plan: DemoPlan
+    bases: DemoBases
     manifests: Mapping[Path, Mapping[str, Any]]
     restore: Path | None
     screen: DemoDisplay
-
-    @property
-    def make_plan(self) -> DemoPlan:
-        return DemoPlan.from_seed(self.options.seed, quick=self.options.quick)
 
     def run_over_ros(self, environment: Mapping[str, str]) -> int:
         """Run each node in its own process, in real time."""
@@ -122,20 +193,17 @@ class _DemoRun:
         # Imported here: a demo over ROS does not need it, and its robots have to start at once.
         from wm_robot_demo import single_process
 
-        options, spec, screen = self.options, self.spec, self.screen
+        options, spec, screen, scale = self.options, self.spec, self.screen, self.error.scale
         try:
             began_with = self._read_initial_arrays()
             tales = [
                 *single_process.run_session_in_process(
-                    make_first_session(options, spec, self.make_plan, self.restore),
-                    spec,
-                    screen,
-                    self._make_commentary(),
+                    self.make_first_session(), spec, screen, FirstSessionCommentary(self.plan, scale)
                 )
             ]
-            screen.write_message(describe_saved_state(options))
+            screen.write_message(describe_saved_state(options, scale))
             tales += single_process.run_session_in_process(
-                make_second_session(options, spec, self.make_plan), spec, screen, describe_second_session
+                self.make_second_session(), spec, screen, SecondSessionCommentary(scale)
             )
             return self._write_output(tales, began_with, is_complete=True, over_ros=False)
         except DeviceError as error:
@@ -145,28 +213,22 @@ class _DemoRun:
             return EXIT_INTERRUPTED
 
     def _run_sessions_over_ros(self, crew: NodeProcesses) -> int:
-        options, spec, screen = self.options, self.spec, self.screen
+        options, spec, screen, scale = self.options, self.spec, self.screen, self.error.scale
         began_with = self._read_initial_arrays()
         digest = options.output_folder / "logs" / "digest.jsonl"
         watch = StatusReader(digest)
         recorder = {
             "path": str(options.session_path.absolute()),
             "robots": ",".join(ROBOTS),
+            "robot": name_robot(options),
+            "task": self.task,
             "summary": str(digest.absolute()),
             "realtime.priority": AGENT_PRIORITY + 2,
         }
         crew.start_process("recorder", "recorder_node", recorder)
-        run_session(
-            make_first_session(options, spec, self.make_plan, self.restore),
-            crew,
-            watch,
-            screen,
-            self._make_commentary(),
-        )
-        screen.write_message(describe_saved_state(options))
-        run_session(
-            make_second_session(options, spec, self.make_plan), crew, watch, screen, describe_second_session
-        )
+        run_session(self.make_first_session(), crew, watch, screen, FirstSessionCommentary(self.plan, scale))
+        screen.write_message(describe_saved_state(options, scale))
+        run_session(self.make_second_session(), crew, watch, screen, SecondSessionCommentary(scale))
         codes = crew.stop_processes("recorder", timeout=SAVE_TIMEOUT)
         if codes["recorder"]:
             raise DeviceError(
@@ -177,7 +239,7 @@ class _DemoRun:
         from wm_robot_demo.load_session import read_robot_recording
 
         session = read_session(options.session_path)
-        tales = [read_robot_recording(session, name, spec) for name in ROBOTS]
+        tales = [read_robot_recording(session, name, spec, self.task) for name in ROBOTS]
         return self._write_output(tales, began_with, is_complete=session.is_whole, over_ros=True)
 
     def _write_output(
@@ -195,7 +257,9 @@ class _DemoRun:
         write_output(
             self.options,
             self.spec,
-            self.make_plan,
+            self.error.scale,
+            self.plan,
+            self.bases,
             self.manifests,
             initial_arrays,
             recordings,
@@ -205,11 +269,56 @@ class _DemoRun:
         )
         return 0
 
-    def _make_commentary(self) -> FirstSessionCommentary:
-        return FirstSessionCommentary(self.make_plan)
+    def make_first_session(self) -> DemoSession:
+        """Return the session in which the world changes."""
+        options, plan = self.options, self.plan
+        learning = RobotSettings(
+            name=ADAPTIVE,
+            base=self.bases.learning,
+            learning=True,
+            restore=self.restore,
+            state=options.state_path,
+            change_time=plan.change.time,
+            change_world=plan.change.world_text,
+        )
+        return DemoSession(
+            title="first session: the world will change",
+            robot=name_robot(options),
+            task=self.task,
+            period=self.spec.dt,
+            seed=options.seed,
+            duration=plan.first_duration,
+            scale=self.error.scale,
+            robots=(
+                learning,
+                replace(
+                    learning, name=FROZEN, base=self.bases.frozen, learning=False, restore=None, state=None
+                ),
+            ),
+        )
+
+    def make_second_session(self) -> DemoSession:
+        """Return the session that starts in the changed world."""
+        options, plan = self.options, self.plan
+        newborn = RobotSettings(
+            name=NEWBORN, base=self.bases.learning, learning=True, world=plan.change.world_text
+        )
+        return DemoSession(
+            title="second session: start from the saved state",
+            robot=name_robot(options),
+            task=self.task,
+            period=self.spec.dt,
+            seed=options.seed + 1,
+            duration=plan.second_duration,
+            scale=self.error.scale,
+            robots=(
+                replace(newborn, name=RESTORED, restore=options.state_path, state=options.state_path),
+                newborn,
+            ),
+        )
 
     def _read_initial_arrays(self) -> "Arrays | None":
-        return _read_arrays(self.restore, self.manifests[self.options.base], self.spec)
+        return _read_arrays(self.restore, self.manifests[self.bases.learning], self.spec)
 
     def _report_failure(self, error: DeviceError) -> int:
         self.screen.write_message(f"DeviceError: {error}")
@@ -217,45 +326,10 @@ class _DemoRun:
         return EXIT_FAILED
 
 
-def make_first_session(
-    options: DemoOptions, spec: RobotSpec, plan: DemoPlan, restore: Path | None
-) -> DemoSession:
-    change = plan.change
-    learning = RobotSettings(
-        name=ADAPTIVE,
-        base=options.base,
-        learning=True,
-        restore=restore,
-        state=options.state_path,
-        change_time=change.time,
-        change_world=change.world_text,
-    )
-    return DemoSession(
-        title="first session: the world will change",
-        robot=spec.name,
-        period=spec.dt,
-        seed=options.seed,
-        duration=plan.first_duration,
-        robots=(
-            learning,
-            replace(learning, name=FROZEN, base=options.frozen, learning=False, restore=None, state=None),
-        ),
-    )
-
-
-def make_second_session(options: DemoOptions, spec: RobotSpec, plan: DemoPlan) -> DemoSession:
-    newborn = RobotSettings(name=NEWBORN, base=options.base, learning=True, world=plan.change.world_text)
-    return DemoSession(
-        title="second session: start from the saved state",
-        robot=spec.name,
-        period=spec.dt,
-        seed=options.seed + 1,
-        duration=plan.second_duration,
-        robots=(
-            replace(newborn, name=RESTORED, restore=options.state_path, state=options.state_path),
-            newborn,
-        ),
-    )
+def name_robot(options: DemoOptions) -> str:
+    """Return the robot as a node accepts it: its name, or the absolute path of its spec."""
+    path = Path(options.robot)
+    return str(path.absolute()) if path.suffix in (".yaml", ".yml") else options.robot
 
 
 def _require_extras(over_ros: bool) -> None:
@@ -268,10 +342,11 @@ def _require_extras(over_ros: bool) -> None:
         raise MissingExtraError("wm-robot demo", ",".join(missing))
 
 
-def _read_manifest(base: Path, spec: RobotSpec) -> dict[str, Any]:
+def _read_manifest(base: Path, spec: RobotSpec, options: DemoOptions) -> dict[str, Any]:
     """Read the manifest of a base, without its weights and the library that reads them."""
     variant = " --variant robust" if base.name.endswith("robust") else ""
-    again = f"Select another with --base or --frozen, or train one: wm-robot train {spec.name}{variant} --out {base}"
+    train = f"wm-robot train {options.robot}{variant} --out {base}"
+    again = f"Select another with --base or --frozen, or train one: {train}"
     try:
         manifest = dict(json.loads((base / "base.json").read_bytes()))
         lived_by = str(manifest["spec_digest"])
@@ -311,11 +386,15 @@ def _delete_old_output(options: DemoOptions) -> None:
     shutil.rmtree(options.output_folder / "logs", ignore_errors=True)
 
 
-def _select_saved_state(options: DemoOptions, base: Mapping[str, Any], screen: DemoDisplay) -> Path | None:
+def _select_saved_state(
+    options: DemoOptions, base: Mapping[str, Any], screen: DemoDisplay, noun: str
+) -> Path | None:
     """Select the saved state of this base. A state of another base is moved, so that no state is lost."""
     store = Store(options.state_path)
     if not options.state_path.exists():
-        screen.write_message("The adaptive arm starts from the initial state: there is no saved state yet.")
+        screen.write_message(
+            f"The adaptive {noun} starts from the initial state: there is no saved state yet."
+        )
         return None
     try:
         saved = store.read_manifest()
@@ -324,7 +403,7 @@ def _select_saved_state(options: DemoOptions, base: Mapping[str, Any], screen: D
         fits = False
     if fits and not options.fresh:
         screen.write_message(
-            f"The adaptive arm continues from {options.state_path}: {saved.steps} steps. (--fresh: initial state)"
+            f"The adaptive {noun} continues from {options.state_path}: {saved.steps} steps. (--fresh: initial state)"
         )
         return options.state_path
     aside = next(
@@ -333,7 +412,7 @@ def _select_saved_state(options: DemoOptions, base: Mapping[str, Any], screen: D
     options.state_path.rename(aside)
     why = "option --fresh" if fits else "the saved state belongs to another base or robot"
     screen.write_message(
-        f"The adaptive arm starts from the initial state: {why}. The saved state was moved to {aside}."
+        f"The adaptive {noun} starts from the initial state: {why}. The saved state was moved to {aside}."
     )
     return None
 

@@ -1,4 +1,4 @@
-"""Demo film: renders the arms of a session in parallel, from the recording."""
+"""Demo film: renders the robots of a session in parallel, from the recording."""
 
 import time
 from collections.abc import Iterator, Sequence
@@ -13,7 +13,7 @@ from wm_robot.spec import RobotSpec
 from wm_robot_sim.camera import Camera, open_camera
 
 WIDTH, HEIGHT = 448, 400
-"""Size of one arm's image, in pixels."""
+"""Size of one robot's image, in pixels."""
 MIN_SECONDS_BEFORE, MIN_SECONDS_AFTER = 3.0, 8.0
 """Shortest time before and after the change, in s."""
 SECONDS_AFTER_DIFFERENCE = 2.0
@@ -24,25 +24,27 @@ FRAME_RATES = (25, 20, 15, 12, 10, 8, 6, 4)
 """Frame rates in Hz, the best first. A machine without a graphics card uses a low one."""
 RENDER_TIMEOUT = 25.0
 """Time limit for rendering, in s."""
-FULL_BAR_ERROR = 0.15
-"""Error in m of a full bar."""
+FULL_BAR_FACTOR = 1.5
+"""Error of a full bar, as a factor on that of the scale."""
+FROM_TARGET = {True: "from the target", False: "below the best reward"}
+"""Whether the error has a unit → words after it."""
 INK_RGB, PAPER_RGB, FAINT_RGB = (27, 29, 33), (252, 252, 250), (217, 218, 213)
-ARM_COLORS = ((0, 103, 184), (194, 80, 10))
+ROBOT_COLORS = ((0, 103, 184), (194, 80, 10))
 
 
 @dataclass(frozen=True, kw_only=True)
 class FilmTrack:
-    """Recorded data of one arm in a session."""
+    """Recorded data of one robot in a session."""
 
     name: str
     time: np.ndarray
     """`T`, in s since the start of the session."""
     joints: np.ndarray
-    """`T J`, in rad."""
-    target: np.ndarray
-    """`T 3`, in m."""
+    """`T J`, in rad (m)."""
+    target: np.ndarray | None
+    """`T 3`, in m; None for a task whose goal is no point."""
     error: np.ndarray
-    """`T`, in m, smoothed as in the report."""
+    """`T`, smoothed as in the report."""
     payload: np.ndarray
     """`T`, in kg."""
 
@@ -55,7 +57,7 @@ def render_film(
     outcome: SessionOutcome,
     timeout: float = RENDER_TIMEOUT,
 ) -> Path | None:
-    """Render a film into a folder: from before the change to after the largest difference of two arms.
+    """Render a film into a folder: from before the change to after the largest difference of two robots.
 
     Args:
         outcome: Outcome of the session, with a change.
@@ -107,7 +109,7 @@ def _select_frame_rate(drawer: "_FrameRenderer", start: float, stop: float, time
 
 
 class _FrameRenderer:
-    """Frame renderer: every arm, its name, its error as a bar, and a caption."""
+    """Frame renderer: every robot, its name, its error as a bar, and a caption."""
 
     def __init__(self, camera: Camera, spec: RobotSpec, scenes: Sequence[FilmTrack], outcome: SessionOutcome):
         self._camera, self._scenes, self._outcome = camera, scenes, outcome
@@ -122,19 +124,20 @@ class _FrameRenderer:
         pen = ImageDraw.Draw(page)
         for i, scene in enumerate(self._scenes):
             at = min(int(np.searchsorted(scene.time, moment)), len(scene.time) - 1)
-            page.paste(Image.fromarray(self._render_arm(scene, at)), (i * WIDTH, header))
+            page.paste(Image.fromarray(self._render_robot(scene, at)), (i * WIDTH, header))
             self._draw_header(
-                pen, i * WIDTH, scene.name, float(scene.error[at]), ARM_COLORS[i % len(ARM_COLORS)]
+                pen, i * WIDTH, scene.name, float(scene.error[at]), ROBOT_COLORS[i % len(ROBOT_COLORS)]
             )
         pen.text((14, header + HEIGHT + 8), make_caption(moment, self._outcome), INK_RGB, self._small)
         for i in range(1, len(self._scenes)):
             pen.line([(i * WIDTH, 0), (i * WIDTH, header + HEIGHT)], PAPER_RGB, 4)
         return np.asarray(page)
 
-    def _render_arm(self, scene: FilmTrack, at: int) -> np.ndarray:
+    def _render_robot(self, scene: FilmTrack, at: int) -> np.ndarray:
         qpos = self._rest.copy()
         qpos[self._address] = scene.joints[at]
-        return self._camera.render(qpos, target=scene.target[at], payload=float(scene.payload[at]))
+        target = None if scene.target is None else scene.target[at]
+        return self._camera.render(qpos, target=target, payload=float(scene.payload[at]))
 
     def _draw_header(
         self, pen: ImageDraw.ImageDraw, left: int, name: str, error: float, color: tuple[int, int, int]
@@ -142,13 +145,13 @@ class _FrameRenderer:
         pen.text((left + 14, 8), name, color, self._large)
         pen.text(
             (left + WIDTH - 14, 10),
-            f"{1e3 * error:.0f} mm from the target",
+            f"{self._outcome.scale.format(error)} {FROM_TARGET[bool(self._outcome.scale.unit)]}",
             INK_RGB,
             self._small,
             anchor="ra",
         )
         full = WIDTH - 28
-        filled = round(full * min(error / FULL_BAR_ERROR, 1.0))
+        filled = round(full * min(error / (FULL_BAR_FACTOR * self._outcome.scale.full), 1.0))
         pen.rounded_rectangle([left + 14, 38, left + 14 + full, 48], 5, FAINT_RGB)
         pen.rounded_rectangle([left + 14, 38, left + 14 + max(filled, 10), 48], 5, color)
 

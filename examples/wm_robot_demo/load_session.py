@@ -1,6 +1,7 @@
 """Session loader: converts a recorded session into plain arrays for report and film."""
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -9,6 +10,9 @@ import numpy as np
 from wm_robot.errors import DeviceError
 from wm_robot.evaluation.report import LatencyStatistics, RobotRun
 from wm_robot.spec import RobotSpec
+from wm_robot.streams.goal_message import GoalDecoder
+from wm_robot.streams.joint_message import decode_action
+from wm_robot.tasks import TaskError
 
 if TYPE_CHECKING:
     from wm_robot.recording.session_file import Session
@@ -29,9 +33,9 @@ class RobotTrack:
     applied: np.ndarray
     """`T A`: applied action from each observation to the next."""
     target: np.ndarray
-    """`T+1 3`, in m."""
+    """`T+1 G`: goals of the task."""
     error: np.ndarray
-    """`T+1`, true distance from gripper to target, in m."""
+    """`T+1`, error of the task, such as the true distance from gripper to target in m."""
     surprise_time: np.ndarray
     surprise: np.ndarray
     change_time: float | None
@@ -65,16 +69,27 @@ class RobotTrack:
 
     def compute_payload(self) -> np.ndarray:
         """Compute the mass in the gripper at each observation, in kg."""
-        before = self.worlds["start"]["payload"]
-        after = self.worlds.get("change", self.worlds["start"])["payload"]
+        before, after = (
+            _find_payload(self.worlds[event])
+            for event in ("start", "change" if "change" in self.worlds else "start")
+        )
         changed = (
             np.zeros(len(self.time), bool) if self.change_time is None else self.time >= self.change_time
         )
         return np.where(changed, after, before)
 
 
-def read_robot_recording(session: "Session", robot: str, spec: RobotSpec) -> RobotTrack:
+def _find_payload(world: Mapping[str, Any]) -> float:
+    """Return the mass that a world adds, in kg."""
+    declared = [value for name, value in world.get("parameters", {}).items() if name.startswith("payload/")]
+    return float(world["payload"] + sum(declared))
+
+
+def read_robot_recording(session: "Session", robot: str, spec: RobotSpec, task: str) -> RobotTrack:
     """Read the recording of one robot.
+
+    Args:
+        task: Task that it had, of its spec.
 
     Raises:
         DeviceError: If it never received a command.
@@ -84,19 +99,36 @@ def read_robot_recording(session: "Session", robot: str, spec: RobotSpec) -> Rob
     if "start" not in events:
         raise DeviceError(f"robot '{robot}' received no command. Read its logs")
     sensed = {_stamp_ns(m): _read_joints(m, spec) for _, m in topic("joint_states")}
-    applied = {
-        _stamp_ns(m): np.array(m.position if len(m.position) else m.effort)
-        for _, m in topic("applied_command")
-    }
-    target = {_stamp_ns(m): _read_point(m) for _, m in topic("target")}
-    gripper = {_stamp_ns(m): _read_point(m) for _, m in topic("ground_truth/gripper")}
-    stamps = sorted(sensed.keys() & applied.keys() & target.keys() & gripper.keys())
+    applied = {_stamp_ns(m): decode_action(m, spec) for _, m in topic("applied_command")}
+    stamps_of = [sensed.keys(), applied.keys()]
+    chosen = spec.find_task(task)
+    error, decoder = TaskError(spec, chosen), GoalDecoder(spec, chosen) if chosen.goal else None
+    target: dict[int, np.ndarray] = {}
+    # Goals without a stamp are those that a simulated plant does not move: zeros.
+    if decoder is not None and decoder.has_stamp:
+        target = {_stamp_ns(m): decoder.decode(m) for _, m in topic("target")}
+        stamps_of.append(target.keys())
+    gripper: dict[int, np.ndarray] = {}
+    if error.uses_gripper:
+        gripper = {_stamp_ns(m): _read_point(m) for _, m in topic("ground_truth/gripper")}
+        stamps_of.append(gripper.keys())
+    stamps = sorted(set.intersection(*map(set, stamps_of)))
     if len(stamps) < 2:
         raise DeviceError(
             f"robot '{robot}' has {len(stamps)} complete steps in the recording; it must have at least 2"
         )
     start = events["start"]["stamp"]
-    goals, tips = (np.array([points[s] for s in stamps]) for points in (target, gripper))
+    nothing = np.zeros(chosen.goal)
+    goals = np.array([target.get(s, nothing) for s in stamps])
+    obs = np.array([sensed[s] for s in stamps], np.float32)
+    actions = np.array([applied[s] for s in stamps], np.float32)
+    measured = error.measure(
+        np.concatenate([obs[:1], obs[:-1]]),
+        actions,
+        obs,
+        goals,
+        np.array([gripper[s] for s in stamps]) if gripper else None,
+    )
     heard, surprised = topic("agent/surprise"), topic("agent/prediction")
     # A surprise has no stamp of its own, but a prediction is published before each.
     if len(heard) == len(surprised):
@@ -106,10 +138,10 @@ def read_robot_recording(session: "Session", robot: str, spec: RobotSpec) -> Rob
     return RobotTrack(
         name=robot,
         time=(np.array(stamps) - start) / 1e9,
-        obs=np.array([sensed[s] for s in stamps], np.float32),
-        applied=np.array([applied[s] for s in stamps[1:]], np.float32),
+        obs=obs,
+        applied=actions[1:],
         target=goals,
-        error=np.linalg.norm(goals - tips, axis=-1),
+        error=measured,
         surprise_time=when,
         surprise=np.array([m.data for _, m in heard]),
         change_time=(events["change"]["stamp"] - start) / 1e9 if "change" in events else None,

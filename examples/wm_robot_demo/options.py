@@ -11,10 +11,14 @@ class DemoOptions:
 
     output_folder: Path
     """Output folder."""
-    base: Path
-    """Base of the learning arm."""
-    frozen: Path
-    """Base of the arm without adaptation."""
+    robot: str = "arm"
+    """Name of a robot that ships, or path of its spec."""
+    task: str = ""
+    """Task of its spec; empty: the first one."""
+    base: Path | None = None
+    """Base of the learning robot; None: `bases/ROBOT-ekf`."""
+    frozen: Path | None = None
+    """Base of the robot without adaptation; None: `ROBOT-robust` beside the other base or in `bases`."""
     seed: int = 4
     fresh: bool = False
     """Start from the initial state, even if `output_folder` contains a saved state."""
@@ -24,6 +28,9 @@ class DemoOptions:
     command: str = "wm-robot demo"
     read_facts: Callable[[], Mapping[str, str]] = dict
     """Versions and commit for the report; called at the end, so that the robots start at once."""
+    describe_training_time: Callable[[], str] = str
+    """Returns in words how long the training of the robot's bases takes, such as `about 90 minutes`; called if there
+    is none."""
 
     @property
     def session_path(self) -> Path:

@@ -4,6 +4,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from wm_robot.tasks import ErrorScale
+from wm_robot.tasks.task_error import GRIPPER_SCALE
 from wm_robot_demo.status_reader import RobotStatus
 
 
@@ -21,6 +23,8 @@ class SessionProgress:
     period: float
     """Control period, in s."""
     robots: Sequence[RobotStatus]
+    scale: ErrorScale = GRIPPER_SCALE
+    """Scale of their errors."""
 
 
 class DemoDisplay(Protocol):

@@ -8,6 +8,8 @@ from typing import Protocol
 
 from wm_robot.errors import DeviceError
 from wm_robot.store.store import Store
+from wm_robot.tasks import ErrorScale
+from wm_robot.tasks.task_error import GRIPPER_SCALE
 from wm_robot_demo.processes import NodeProcesses
 from wm_robot_demo.progress import DemoDisplay, SessionProgress
 from wm_robot_demo.status_reader import RobotStatus, StatusReader
@@ -59,13 +61,17 @@ class DemoSession:
 
     title: str
     robot: str
-    """Name of the spec."""
+    """Name of the robot, or absolute path of its spec."""
+    task: str
+    """Name of the task of its spec."""
     period: float
     """Its control period, in s."""
     seed: int
     duration: float
     """In s, from the first command of the robot that started last."""
     robots: Sequence[RobotSettings]
+    scale: ErrorScale = GRIPPER_SCALE
+    """Scale of the errors."""
 
 
 def run_session(
@@ -94,6 +100,7 @@ def run_session(
                 duration=session.duration,
                 period=session.period,
                 robots=watched.views,
+                scale=session.scale,
             )
         )
     display.end_progress()
@@ -166,6 +173,7 @@ def _start_robot(crew: NodeProcesses, visit: DemoSession, role: RobotSettings) -
     # The agent takes longest to load.
     agent = {
         "robot": visit.robot,
+        "task": visit.task,
         "seed": visit.seed,
         "base": str(role.base.absolute()),
         "learning": role.learning,
@@ -178,6 +186,7 @@ def _start_robot(crew: NodeProcesses, visit: DemoSession, role: RobotSettings) -
     }
     plant = {
         "robot": visit.robot,
+        "task": visit.task,
         "seed": visit.seed,
         "world": role.world,
         "change.time": float(role.change_time),

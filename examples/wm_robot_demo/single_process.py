@@ -16,6 +16,7 @@ from wm_robot.errors import DeviceError
 from wm_robot.safety.modes import Mode
 from wm_robot.spec import RobotSpec
 from wm_robot.store.store import Store
+from wm_robot.tasks import TaskError
 from wm_robot_demo.load_session import RobotTrack
 from wm_robot_demo.progress import DemoDisplay, SessionProgress
 from wm_robot_demo.session import (
@@ -27,7 +28,7 @@ from wm_robot_demo.session import (
 )
 from wm_robot_demo.status_reader import RobotStatus
 from wm_robot_sim import make_robot
-from wm_robot_sim.goals import MovingTarget
+from wm_robot_sim.task_goals import TaskGoals
 from wm_robot_sim.world_parameter import parse_world
 
 NANOSECONDS = 1_000_000_000
@@ -47,11 +48,13 @@ class SimulatedRobotRun:
         self.view = RobotStatus(name=role.name)
         self._changed = parse_world(role.change_world, spec, seed=visit.seed + 1)
         self._worlds: dict[str, Any] = {"start": self.robot.world.to_dict()}
-        self._target = MovingTarget(spec, seed=visit.seed)
+        task = spec.find_task(visit.task)
+        self._target = TaskGoals(spec, task, seed=visit.seed)
+        self._task_error = TaskError(spec, task)
         self._life = load_agent(
             AgentConfig(
                 base=str(role.base),
-                task=next(iter(spec.tasks)),
+                task=visit.task,
                 learning=role.learning,
                 seed=visit.seed,
                 num_iterations=PLANNER_ITERATIONS,
@@ -62,7 +65,7 @@ class SimulatedRobotRun:
         self._steps = 0
         self._obs: list[np.ndarray] = []
         self._goals: list[np.ndarray] = []
-        self._tips: list[np.ndarray] = []
+        self._errors: list[float] = []
         self._applied: list[np.ndarray] = []
         self._surprise: list[float] = []
         self._decided = Histogram()
@@ -127,7 +130,7 @@ class SimulatedRobotRun:
         said: dict[str, Any] = {
             "start": 0,
             "stamp": round(self.time * NANOSECONDS),
-            "error": float(np.linalg.norm(self._goals[-1] - self._tips[-1])),
+            "error": self._errors[-1],
             "active": True,
             "surprise": self._surprise[-1] if self._surprise else None,
             "lifetime": self._life.counters,
@@ -148,7 +151,7 @@ class SimulatedRobotRun:
             obs=np.array(self._obs, np.float32),
             applied=np.array(self._applied, np.float32),
             target=np.array(self._goals),
-            error=np.linalg.norm(np.array(self._goals, float) - np.array(self._tips), axis=-1),
+            error=np.array(self._errors),
             # The surprise of a transition is computed at its end.
             surprise_time=np.arange(1, len(self._surprise) + 1) * self.spec.dt,
             surprise=np.array(self._surprise),
@@ -160,7 +163,15 @@ class SimulatedRobotRun:
     def _record_step(self) -> None:
         self._obs.append(self.robot.read().values.copy())
         self._goals.append(self._target.compute_goal(self._steps))
-        self._tips.append(self.robot.compute_gripper_position())
+        error = self._task_error
+        measured = error.measure(
+            self._obs[-2 if self._steps else -1],
+            self.robot.last_action,
+            self._obs[-1],
+            self._goals[-1].astype(float),
+            self.robot.compute_gripper_position() if error.uses_gripper else None,
+        )
+        self._errors.append(float(measured))
 
 
 def run_session_in_process(
@@ -218,5 +229,6 @@ def _run_steps(
                 duration=session.duration,
                 period=session.period,
                 robots=views,
+                scale=session.scale,
             )
         )

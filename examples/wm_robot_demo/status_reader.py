@@ -23,7 +23,7 @@ class RobotStatus:
     """Seconds since its first command; None before."""
     since_change: float | None = None
     errors: deque[tuple[float, float]] = field(default_factory=deque)
-    """Time in s and error in m of the last seconds."""
+    """Time in s and error of the task in the last seconds."""
     active: bool = False
     fault: str = ""
     surprise: float | None = None
@@ -36,12 +36,12 @@ class RobotStatus:
 
     @property
     def error_before(self) -> float:
-        """Mean error before the change, from the start of evaluation, in m; 0 without data."""
+        """Mean error before the change, from the start of evaluation; 0 without data."""
         return self._sum_before / max(self._num_before, 1)
 
     @property
     def recent_error(self) -> float | None:
-        """Mean error of the last half second, in m."""
+        """Mean error of the last half second."""
         recent = [e for t, e in self.errors if t > self.errors[-1][0] - WINDOW_SECONDS]
         return float(np.mean(recent)) if recent else None
 
@@ -59,7 +59,7 @@ class RobotStatus:
         time = self.time = (status["stamp"] - status["start"]) / 1e9
         if "change" in status:
             self.since_change = (status["stamp"] - status["change"]) / 1e9
-        if new:
+        if new and "error" in status:
             self.errors.append((time, status["error"]))
             if self.since_change is None and time >= START_SECONDS:
                 self._sum_before += status["error"]

@@ -5,6 +5,7 @@ Parameters: masses, motors, friction, sensors, gravity and faults.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -207,6 +208,27 @@ class DomainRandomization:
         factor, fault = world.gain, list(world.fault)
         factor[motor], fault[motor] = gain, "weak"
         return replace(world, payload=payload, fault=tuple(fault))
+
+    def make_changed_world(
+        self,
+        *,
+        payload: float = 0.0,
+        faults: Sequence[tuple[int, str, float]] = (),
+        factors: Mapping[str, float] = MappingProxyType({}),
+        parameters: Mapping[str, float] = MappingProxyType({}),
+    ) -> World:
+        """Return the nominal robot after a change of some parameters.
+
+        Args:
+            payload: Mass at the gripper, in kg.
+            faults: Number of a motor, kind and factor of each fault.
+            factors: Such as `mass`, → factor for all joints or motors.
+            parameters: Value of each changed parameter of `randomize:`.
+        """
+        nominal = self.make_nominal_world()
+        scaled = {name: factor * getattr(nominal, name) for name, factor in factors.items()}
+        changed = replace(nominal, payload=payload, parameters={**nominal.parameters, **parameters}, **scaled)
+        return self._with_faults(changed, faults)
 
     def _find_motor(self, joint: str) -> int:
         moved = [actuator.joint for actuator in self.spec.actuators]

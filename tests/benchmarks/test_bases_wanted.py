@@ -5,13 +5,22 @@ import shutil
 from pathlib import Path
 
 import pytest
+import yaml
 
 pytestmark = [pytest.mark.learn, pytest.mark.sim]
 
 from wm_robot.errors import ConfigError, SnapshotError
 from wm_robot.progress import ignore_progress
-from wm_robot.robots import find_spec_path, load_spec
-from wm_robot_benchmarks import adaptation, control, memory, onboard, recall, reward_independence
+from wm_robot.robots import ROBOTS_FOLDER, find_spec_path, load_spec
+from wm_robot_benchmarks import (
+    adaptation,
+    assimilation,
+    control,
+    memory,
+    onboard,
+    recall,
+    reward_independence,
+)
 from wm_robot_benchmarks.harness import result
 from wm_robot_benchmarks.harness.result import Setting, check_bases, list_variants_with_base, load_bases
 from wm_robot_benchmarks.measures import memory_arm
@@ -108,12 +117,32 @@ def test_a_bench_without_its_bases_simulates_nothing(tmp_path, monkeypatch, benc
         bench(bases=tmp_path, quick=True, **options).run(ignore_progress)
 
 
-@pytest.mark.parametrize(
-    "bench", [control.ControlBench, reward_independence.RewardIndependenceBench, onboard.OnboardBench]
-)
+@pytest.mark.parametrize("bench", [reward_independence.RewardIndependenceBench, onboard.OnboardBench])
 def test_a_robot_without_a_gripper_is_refused_before_bases_are_asked_for(tmp_path, bench):
     with pytest.raises(ConfigError, match="robot is 'cartpole', whose spec has no chain, .*--robot arm"):
         bench(bases=tmp_path, robot="cartpole", quick=True).run(ignore_progress)
+
+
+def test_a_robot_with_another_first_task_is_refused_with_that_task(tmp_path):
+    values = yaml.safe_load((ROBOTS_FOLDER / "reacher.yaml").read_text())
+    values["tasks"] = {"stay": {"reward": "hold"}, **values["tasks"]}
+    for name in ("reacher.model.json",):
+        (tmp_path / name).write_bytes((ROBOTS_FOLDER / name).read_bytes())
+    (tmp_path / "reacher.yaml").write_text(yaml.safe_dump(values, sort_keys=False))
+    with pytest.raises(ConfigError, match="whose first task 'stay' has the reward 'hold'; bench onboard"):
+        onboard.OnboardBench(bases=tmp_path, robot=str(tmp_path / "reacher.yaml")).run(ignore_progress)
+
+
+def test_a_robot_without_payloads_is_refused_where_two_are_compared(tmp_path):
+    with pytest.raises(
+        ConfigError, match="robot is 'cartpole', .* no range of world: payload; bench assimil"
+    ):
+        assimilation.AssimilationBench(bases=tmp_path, robot="cartpole").run(ignore_progress)
+
+
+def test_control_is_measured_of_any_robot(tmp_path):
+    with pytest.raises(SnapshotError, match="Make them: wm-robot train cartpole --all"):
+        control.ControlBench(bases=tmp_path, robot="cartpole", quick=True).run(ignore_progress)
 
 
 def test_bases_that_ship_are_found_from_any_folder(tmp_path, monkeypatch):

@@ -8,8 +8,7 @@ import pytest
 from wm_robot.errors import ConfigError
 from wm_robot.evaluation.gap import Comparison
 from wm_robot.robots import load_spec
-from wm_robot.spec import Task
-from wm_robot.tasks import REWARDS, TaskError
+from wm_robot.tasks.task_error import TILT_SCALE
 from wm_robot_benchmarks.control import (
     AFTER_S,
     BEFORE_S,
@@ -17,11 +16,11 @@ from wm_robot_benchmarks.control import (
     _compute_figures,
     _compute_settled_error,
     _make_row,
-    choose_measured_task,
+    choose_task,
 )
 
 RATE = 50
-REACH = TaskError(function=lambda obs, goal: obs, unit="m", tolerance=0.015)
+TOLERANCE = 0.015
 TIME = np.arange(round((BEFORE_S + AFTER_S) * RATE)) / RATE
 
 
@@ -37,34 +36,27 @@ def test_settled_leaves_out_the_first_second_after_the_change():
 
 def test_a_row_names_its_seconds():
     each = np.concatenate([errors(9.0, 5.0, settled, 1) for settled in (1.0, 2.0, 6.0)])
-    row = _make_row("delta", each, np.array([1.0] * 3))
+    row = _make_row("delta", each, np.array([1.0] * 3), TILT_SCALE)
     assert (row["before"], row["second 0-1"], row["second 1-2"]) == (9.0, 5.0, 3.0)
     assert (row["settled mean"], row["settled median"], row["above oracle"]) == (3.0, 2.0, 1.0)
 
 
 def test_an_episode_is_solved_whose_settled_error_is_within_the_tolerance():
-    tolerance = TaskError(function=lambda obs, goal: obs, unit="rad", tolerance=0.2)
     settled = {
         "delta": np.array([0.1, 0.2, 0.3]),
         "robust": np.array([0.5, 0.6, 0.7]),
         "oracle": np.array([0.1, 0.1, 0.1]),
     }
-    figures = _compute_figures(settled, "delta", tolerance)
+    figures = _compute_figures(settled, "delta", 0.2)
     solved = [figures[name] for name in ("solved", "solved_by_robust", "solved_by_oracle")]
     assert solved == [pytest.approx(2 / 3), 0.0, 1.0]
 
 
-def test_a_task_without_an_error_is_refused_by_its_reward(monkeypatch):
-    monkeypatch.setitem(
-        REWARDS, "own", lambda spec: lambda obs, action, next_obs, goal: -(next_obs[..., 0] ** 2)
-    )
-    spec = replace(load_spec("reacher"), tasks={"mine": Task(reward="own")})
-    with pytest.raises(
-        ConfigError, match="task 'mine' of robot 'reacher' has the reward 'own', which does not"
-    ):
-        choose_measured_task(spec)
-    assert choose_measured_task(load_spec("so101")) == "reach"
-    assert choose_measured_task(load_spec("so101"), "hold") == "hold"
+def test_a_robot_without_a_task_is_refused():
+    spec = load_spec("so101")
+    assert choose_task(spec) == "reach" and choose_task(spec, "hold") == "hold"
+    with pytest.raises(ConfigError, match="robot 'so101' has no task. Add one"):
+        choose_task(replace(spec, tasks={}))
 
 
 def test_ratios_are_of_means_and_of_medians():
@@ -73,7 +65,7 @@ def test_ratios_are_of_means_and_of_medians():
         "robust": np.array([5.0, 10.0, 15.0]),
         "oracle": np.array([1.0, 1.0, 1.0]),
     }
-    figures = _compute_figures(settled, "delta", REACH)
+    figures = _compute_figures(settled, "delta", TOLERANCE)
     assert figures["error_vs_robust"] == pytest.approx(0.3) and figures["median_vs_robust"] == pytest.approx(
         0.2
     )
@@ -86,7 +78,7 @@ def test_a_ratio_to_an_oracle_that_is_no_better_than_robust_is_refused():
         "robust": np.array([1.0, 3.0, 5.0]),
         "oracle": np.array([1.0, 1.0, 10.0]),
     }
-    figures = _compute_figures(settled, "delta", REACH)
+    figures = _compute_figures(settled, "delta", TOLERANCE)
     assert figures["error_vs_oracle"] == Comparison(None, "no gap: oracle 4 is no better than robust 3")
     # The median is not moved by one episode.
     assert figures["median_vs_oracle"] == Comparison(2.0)

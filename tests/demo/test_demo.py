@@ -130,7 +130,7 @@ def test_both_arms_met_the_same_change_at_the_same_time_of_their_lives(finished,
     from wm_robot_demo.load_session import read_robot_recording
 
     session, spec = read_session(out / "session.mcap"), load_spec("arm")
-    adaptive, frozen = (read_robot_recording(session, name, spec) for name in ("adaptive", "frozen"))
+    adaptive, frozen = (read_robot_recording(session, name, spec, "reach") for name in ("adaptive", "frozen"))
     assert adaptive.worlds == frozen.worlds
     assert adaptive.worlds["change"]["payload"] > 0 and "weak" in adaptive.worlds["change"]["fault"]
     assert adaptive.change_time == pytest.approx(frozen.change_time, abs=0.3)

@@ -1,11 +1,13 @@
 import io
 import json
+import re
 import subprocess
 import sys
 
 import pytest
 from rich.console import Console
 
+from wm_robot.robots import load_spec
 from wm_robot_cli.demo_display import TerminalDisplay, TextDisplay, select_display
 from wm_robot_demo.progress import SessionProgress
 from wm_robot_demo.scenario import CHANGE_TIME_RANGE, DemoChange, DemoPlan
@@ -31,29 +33,30 @@ def said(at: float, error: float, **more: object) -> dict[str, object]:
 
 
 def test_a_seed_decides_the_change_and_seeds_differ():
-    assert DemoChange.draw(3) == DemoChange.draw(3)
-    changes = [DemoChange.draw(seed) for seed in range(50)]
+    spec = load_spec("arm")
+    assert DemoChange.draw(3, spec, "reach") == DemoChange.draw(3, spec, "reach")
+    changes = [DemoChange.draw(seed, spec, "reach") for seed in range(50)]
     assert len({change.time for change in changes}) > 40
-    assert {change.joint for change in changes} == {"shoulder_pitch"}
+    assert {change.joints for change in changes} == {("shoulder_pitch",)}
     assert all(CHANGE_TIME_RANGE[0] <= change.time <= CHANGE_TIME_RANGE[1] for change in changes)
 
 
 def test_a_change_leaves_time_to_settle_and_to_recover():
     for quick in (False, True):
         for seed in range(20):
-            plan = DemoPlan.from_seed(seed, quick=quick)
+            plan = DemoPlan.from_seed(seed, load_spec("arm"), "reach", quick=quick)
             assert 2.5 < plan.change.time < plan.first_duration - 5
 
 
 def test_the_changed_world_reads_as_the_plant_reads_it():
     pytest.importorskip("mujoco")
-    from wm_robot.robots import load_spec
     from wm_robot_sim.world_parameter import parse_world
 
-    change = DemoChange.draw(0)
+    change = DemoChange.draw(0, load_spec("arm"), "reach")
     world = parse_world(change.world_text, load_spec("arm"), seed=0)
-    assert world.payload == change.payload
-    assert [gain for gain in world.gain if gain != 1] == [change.strength]
+    told = re.fullmatch(r"(.*) kg in the gripper, shoulder_pitch at (.*) % strength", change.description)
+    assert f"{world.payload:.2f}" == told[1]
+    assert [f"{100 * gain:.0f}" for gain in world.gain if gain != 1] == [told[2]]
 
 
 def test_the_watch_reads_what_is_added_and_never_half_a_line(tmp_path):

@@ -14,6 +14,7 @@ import pytest
 pytestmark = [pytest.mark.sim, pytest.mark.learn]
 pytest.importorskip("matplotlib", reason='matplotlib is not installed: pip install "wm_robot[report]"')
 
+from wm_robot.robots import load_spec
 from wm_robot.store.store import Store
 from wm_robot_demo import DemoOptions, film
 from wm_robot_demo.scenario import DemoPlan
@@ -115,7 +116,7 @@ def test_headline_chart_terminal_film_and_readme_agree(tmp_path, seed):
     """Seed 1: the frozen arm comes back at once; 4, the default: it falls; 8: it is off by millimetres, late."""
     facts, page = watched(tmp_path, "--seed", str(seed)), Page(tmp_path / "report.html")
     # The chart, as far as a person can read it.
-    change = DemoPlan.from_seed(seed).change.time
+    change = DemoPlan.from_seed(seed, load_spec("arm"), "reach").change.time
     adaptive, frozen = (np.array(curve)[np.array(time) >= change].max() for time, curve in facts["chart"])
     assert adaptive < 10 < frozen < facts["top"]
     # The headline and the story.

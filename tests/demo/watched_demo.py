@@ -6,7 +6,7 @@ In a process of its own, where no type checks of the tests slow each control ste
 import argparse
 import json
 import sys
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from importlib import util
 from pathlib import Path
 from typing import Any
@@ -53,6 +53,10 @@ def main() -> None:
     parser.add_argument("out", type=Path)
     parser.add_argument("--seed", type=int, default=4)
     parser.add_argument("--short", action="store_true")
+    parser.add_argument("--robot", default="arm")
+    parser.add_argument("--task", default="")
+    parser.add_argument("--base", type=Path, default=None)
+    parser.add_argument("--frozen", type=Path, default=None)
     parser.add_argument("--interrupt-at", type=float, default=float("inf"))
     asked = parser.parse_args()
     hide_ros()
@@ -62,13 +66,20 @@ def main() -> None:
 
     screen, facts = Recorded(asked.interrupt_at), {}
     if asked.short:
-        change = DemoChange(time=2.5, payload=0.3, joint="shoulder_pitch", strength=0.2)
-        DemoPlan.from_seed = lambda seed, quick=False: DemoPlan(
-            first_duration=6.0, second_duration=1.0, change=change
+        loaded = DemoChange.make_loaded(time=2.5, payload=0.3, joint="shoulder_pitch", strength=0.2)
+        DemoPlan.from_seed = lambda seed, spec, task, quick=False: DemoPlan(
+            first_duration=6.0,
+            second_duration=1.0,
+            change=loaded if spec.name == "arm" else replace(DemoChange.draw(seed, spec, task), time=2.5),
         )
     watch(facts, draws=not asked.short)
     options = DemoOptions(
-        output_folder=asked.out, base=Path("arm-ekf"), frozen=Path("arm-robust"), seed=asked.seed
+        output_folder=asked.out,
+        robot=asked.robot,
+        task=asked.task,
+        base=asked.base,
+        frozen=asked.frozen,
+        seed=asked.seed,
     )
     code = run_demo(options, screen)
     facts |= {"code": code, "said": screen.said, "scenes": screen.scenes}

@@ -7,6 +7,7 @@ from typing import Protocol, runtime_checkable
 import numpy as np
 
 from wm_robot.progress import Progress, ignore_progress
+from wm_robot.tasks import TaskError
 
 
 @runtime_checkable
@@ -54,7 +55,7 @@ def measure_task_error(
     agents: EvaluatedAgents,
     goals: np.ndarray,
     change: HiddenChange,
-    error: Callable[[np.ndarray, np.ndarray], np.ndarray],
+    error: TaskError,
     *,
     progress: Progress = ignore_progress,
 ) -> np.ndarray:
@@ -62,12 +63,12 @@ def measure_task_error(
 
     Args:
         goals: `B T+1 G`: before the first step, and after each.
-        error: True observation `B O`, without noise and bias, and goal `B G` → error `B`.
+        error: Error of the task; it gets observations without noise, bias and delay.
         progress: Progress in steps.
     """
     truth = change.truth_before
     agents.begin(plants.last_action, truth)
-    errors, steps = [], goals.shape[1] - 1
+    errors, steps, true_obs = [], goals.shape[1] - 1, plants.compute_true_obs()
     for t in range(steps):
         if t == change.step:
             change.apply()
@@ -75,6 +76,8 @@ def measure_task_error(
         obs = plants.obs.copy()
         next_obs, applied = plants.step(agents.act(obs, goals[:, t]))
         agents.observe(obs, applied, next_obs, truth=truth)
-        errors.append(error(plants.compute_true_obs(), goals[:, t + 1]))
+        true_next_obs = plants.compute_true_obs()
+        errors.append(error.measure(true_obs, applied, true_next_obs, goals[:, t + 1]))
+        true_obs = true_next_obs
         progress(t + 1, steps)
     return np.stack(errors, 1)

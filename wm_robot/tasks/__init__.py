@@ -11,13 +11,16 @@ from wm_robot.tasks.catalog import (
 )
 from wm_robot.tasks.channels import compute_gripper_position
 from wm_robot.tasks.goal_types import select_goal_type
-from wm_robot.tasks.reward import Reward, RewardFactory, RewardFunction, TaskError
+from wm_robot.tasks.reward import Reward, RewardError, RewardFactory, RewardFunction
+from wm_robot.tasks.task_error import ErrorScale, TaskError
 
 __all__ = [
     "EXPERIMENTAL_REWARDS",
     "REWARDS",
     "Array",
+    "ErrorScale",
     "Reward",
+    "RewardError",
     "RewardFactory",
     "RewardFunction",
     "TaskError",

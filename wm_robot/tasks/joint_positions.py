@@ -7,7 +7,7 @@ from wm_robot.math.kinematics import Array, sqrt
 from wm_robot.math.rotations import subtract_angles
 from wm_robot.spec import RobotSpec
 from wm_robot.tasks.channels import check_parameters, find_channels, find_joint, list_periods, make_like
-from wm_robot.tasks.reward import Reward, TaskError
+from wm_robot.tasks.reward import Reward, RewardError
 
 SMOOTHING = 1e-3
 """Error below which the root-mean-square error is smooth, in rad (m)."""
@@ -100,7 +100,7 @@ def _make_position_reward(
         return (velocity**2).mean(-1) * -speed_cost - sqrt(square + SMOOTHING**2)
 
     kinds = {joint.kind for joint in spec.joints if joint.name in joints}
-    error = TaskError(
+    error = RewardError(
         function=lambda obs, goal: sqrt(compute_square(compute_features(obs)[..., :count], goal)),
         unit={"hinge": "rad", "slide": "m"}[kinds.pop()] if len(kinds) == 1 else "rad (m)",
         tolerance=tolerance,

@@ -3,7 +3,7 @@
 from wm_robot.math.kinematics import Array, concatenate, sqrt
 from wm_robot.spec import RobotSpec
 from wm_robot.tasks.channels import check_parameters, compute_gripper_position, find_channels
-from wm_robot.tasks.reward import Reward, TaskError
+from wm_robot.tasks.reward import Reward, RewardError
 
 TOLERANCE = 0.015
 """Largest distance of a gripper that has reached its goal, in m."""
@@ -35,5 +35,5 @@ def make_reach_reward(spec: RobotSpec, *, speed_cost: float = 0.0) -> Reward:
     def compute_distance(obs: Array, goal: Array) -> Array:
         return sqrt(((compute_gripper_position(spec, obs) - goal[..., :3]) ** 2).sum(-1))
 
-    error = TaskError(function=compute_distance, unit="m", tolerance=TOLERANCE)
+    error = RewardError(function=compute_distance, unit="m", tolerance=TOLERANCE)
     return Reward(compute_reward, compute_features, goal_sizes=(3, 7), uses_obs=False, error=error)

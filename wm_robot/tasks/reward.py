@@ -23,8 +23,8 @@ def return_observation(obs: Array) -> Array:
 
 
 @dataclass(frozen=True, kw_only=True)
-class TaskError:
-    """Error of a task in a unit that people measure in, for evaluation; the planner does not use it."""
+class RewardError:
+    """Error that a reward stands for, in a unit that people measure in; the planner does not use it."""
 
     function: Callable[[np.ndarray, np.ndarray], np.ndarray]
     """obs `… O`, goal `… G` → error `…`, at least 0; NumPy arrays."""
@@ -52,7 +52,7 @@ class Reward:
     uses_obs: bool = True
     """False if the function ignores its first argument. Then it gets the features of next_obs there, and those of obs
     are not computed."""
-    error: TaskError | None = None
+    error: RewardError | None = None
     """Error of the task; None: only the reward is known."""
 
     def __call__(self, obs: Array, action: Array, next_obs: Array, goal: Array) -> Array:

@@ -13,7 +13,7 @@ from wm_robot.tasks.channels import (
     find_joint,
     find_pole,
 )
-from wm_robot.tasks.reward import Reward, TaskError
+from wm_robot.tasks.reward import Reward, RewardError
 
 TOLERANCE = math.radians(12)
 """Largest tilt of what is upright, in rad; a cart-pole counts as fallen beyond it in Barto et al. (1983)."""
@@ -183,7 +183,7 @@ def _make_base_upright_reward(
     def compute_tilt(obs: np.ndarray, goal: np.ndarray) -> np.ndarray:
         return np.arccos(np.clip(compute_features(obs)[..., 0], -1, 1))
 
-    error = TaskError(function=compute_tilt, unit="rad", tolerance=TOLERANCE)
+    error = RewardError(function=compute_tilt, unit="rad", tolerance=TOLERANCE)
     return Reward(compute_reward, compute_features, goal_sizes=(0,), uses_obs=False, error=error)
 
 
@@ -195,11 +195,11 @@ def _find_height(spec: RobotSpec, height_joint: str) -> str:
     return f"{height_joint}/position"
 
 
-def _measure_tilt(spec: RobotSpec, joint: str) -> TaskError:
+def _measure_tilt(spec: RobotSpec, joint: str) -> RewardError:
     """Return the tilt of a joint that is 0 upright, in rad: between 0 and π, however often it has turned."""
     angle = spec.observation_names.index(f"{joint}/position")
 
     def compute_tilt(obs: np.ndarray, goal: np.ndarray) -> np.ndarray:
         return np.abs(np.arctan2(np.sin(obs[..., angle]), np.cos(obs[..., angle])))
 
-    return TaskError(function=compute_tilt, unit="rad", tolerance=TOLERANCE)
+    return RewardError(function=compute_tilt, unit="rad", tolerance=TOLERANCE)

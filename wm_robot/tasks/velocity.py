@@ -6,7 +6,7 @@ from wm_robot.errors import SpecError
 from wm_robot.math.kinematics import Array, sqrt
 from wm_robot.spec import BASE, RobotSpec
 from wm_robot.tasks.channels import check_parameters, find_channels, find_joint
-from wm_robot.tasks.reward import Reward, TaskError
+from wm_robot.tasks.reward import Reward, RewardError
 
 TWIST = ("linear_x", "linear_y", "linear_z", "angular_x", "angular_y", "angular_z")
 """Parts of the goal of `track_velocity`, those of a ROS twist: in m/s and rad/s."""
@@ -57,7 +57,7 @@ def make_track_velocity_reward(
     def compute_reward(before: Array, action: Array, after: Array, goal: Array) -> Array:
         return -sqrt(compute_square(after, goal) + SMOOTHING**2)
 
-    error = TaskError(
+    error = RewardError(
         function=lambda obs, goal: sqrt(compute_square(compute_features(obs), goal)),
         unit="m/s",
         tolerance=TOLERANCE,

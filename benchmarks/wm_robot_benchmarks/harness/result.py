@@ -79,17 +79,26 @@ class Result:
 
 
 def require_gripper(setting: Setting) -> None:
-    """Reject a robot without a gripper, before bases are trained for it.
+    """Reject a robot whose first task is not about its gripper, before bases are trained for it.
 
     Raises:
-        ConfigError: If the robot's spec has no chain.
+        ConfigError: If the robot's spec has no chain, or its first task another reward than `reach`.
     """
     from wm_robot.robots import load_spec
 
+    spec = load_spec(setting.robot)
+    first = next(iter(spec.tasks.items()), None)
+    why = (
+        "whose spec has no chain, and so no gripper"
+        if not spec.chain
+        else "whose spec has no task"
+        if first is None
+        else f"whose first task '{first[0]}' has the reward '{first[1].reward}'"
+    )
     require(
-        bool(load_spec(setting.robot).chain),
-        f"robot is '{setting.robot}', whose spec has no chain, and so no gripper; bench {setting.bench} "
-        "measures the distance of a gripper to its target. Use a robot with a gripper: --robot arm",
+        bool(spec.chain) and first is not None and first[1].reward == "reach",
+        f"robot is '{setting.robot}', {why}; bench {setting.bench} measures the distance of a gripper to its target. "
+        "Use a robot with a gripper that reaches: --robot arm",
     )
 
 

@@ -8,7 +8,8 @@ import numpy as np
 
 from wm_robot.evaluation.control import EvaluatedAgents, measure_task_error
 from wm_robot.progress import Progress
-from wm_robot_benchmarks.control import make_scene, make_task_error
+from wm_robot.tasks import TaskError
+from wm_robot_benchmarks.control import make_scene
 from wm_robot_benchmarks.harness.processes import in_processes
 from wm_robot_benchmarks.harness.result import Setting, find_base_folder, load_bases
 from wm_robot_benchmarks.measures.plan_timing import make_iteration_export
@@ -84,9 +85,8 @@ def _run_episodes(
         assert graphs is not None and graphs.backend is not None
         seeds = (100 * seed + first + i for i in range(count))
         crew = _AgentBatch([BatchAgent(graphs.backend, graph_of(content), spec, seed=each) for each in seeds])
-    return measure_task_error(
-        sim, crew, goals, change, make_task_error(spec, task).function, progress=progress
-    )
+    error = TaskError(spec, spec.find_task(task))
+    return measure_task_error(sim, crew, goals, change, error, progress=progress)
 
 
 class _AgentBatch:

@@ -8,6 +8,8 @@ import numpy as np
 
 from wm_robot.evaluation.outcome import ErrorTrack, SessionOutcome
 from wm_robot.evaluation.recovery import START_SECONDS, compute_span_mean
+from wm_robot.tasks import ErrorScale
+from wm_robot.tasks.task_error import GRIPPER_SCALE
 
 EARLY_SECONDS = (0.0, 1.0)
 """Seconds of a session that show the effect of prior experience."""
@@ -39,7 +41,7 @@ class RobotRun:
     time: np.ndarray
     """`T`, in s since the start of the session."""
     error: np.ndarray
-    """`T`, true distance from gripper to target, in m."""
+    """`T`, error of its task, such as the true distance from gripper to target in m."""
     surprise_time: np.ndarray
     """`K`, in s."""
     surprise: np.ndarray
@@ -51,12 +53,12 @@ class RobotRun:
     """Number of its colour: 0 learns, 1 is frozen, 2 has the initial state."""
 
     def compute_early_error(self) -> float:
-        """Mean error in the first second, in m; NaN if its start was not recorded."""
+        """Mean error in the first second; NaN if its start was not recorded."""
         begun = len(self.time) and self.time[0] < EARLY_SECONDS[0] + MAX_MISSING_SECONDS
         return compute_span_mean(self.time, self.error, EARLY_SECONDS) if begun else float("nan")
 
     def compute_later_error(self) -> float:
-        """Mean error after the first second, in m."""
+        """Mean error after the first second."""
         return compute_span_mean(self.time, self.error, LATER_SECONDS)
 
 
@@ -76,33 +78,42 @@ class ReportedSession:
         """Whether every robot has recorded data."""
         return all(len(run.time) for run in self.runs)
 
-    def evaluate(self, change_description: str) -> SessionOutcome:
+    def evaluate(self, change_description: str, scale: ErrorScale = GRIPPER_SCALE) -> SessionOutcome:
         """Evaluate the effect of the change.
 
         Args:
             change_description: Description of the change.
+            scale: Scale of the errors.
         """
         tracks = [ErrorTrack(name=run.name, time=run.time, error=run.error) for run in self.runs]
         return SessionOutcome.from_tracks(
-            tracks, change_time=self.change_time, change_description=change_description, start=self.start
+            tracks,
+            change_time=self.change_time,
+            change_description=change_description,
+            start=self.start,
+            scale=scale,
         )
 
 
 @dataclass(frozen=True, kw_only=True)
 class JointPredictions:
-    """Joint predictions: measured angles around the change, and predictions of models on the same data."""
+    """Joint predictions: measured positions around the change, and predictions of models on the same data."""
 
     horizon_seconds: float
     """Prediction horizon, in s."""
     joints: tuple[str, ...]
     changed_joints: tuple[str, ...]
     """Joints whose motor changed."""
+    change_word: str = "weakened"
+    """What happened to these motors."""
+    unit: str = "angle, rad"
+    """Label of the positions."""
     time: np.ndarray
     """`T`, in s since the start of the session."""
     measured: np.ndarray
-    """`T J`, in rad."""
+    """`T J`, in rad (m)."""
     predicted: Mapping[str, np.ndarray]
-    """For each model, `T J`, in rad."""
+    """For each model, `T J`, in rad (m)."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -136,6 +147,8 @@ class Report:
     changed: str
     """Description of the hidden change: `0.34 kg in the gripper, shoulder_pitch at 31 % strength`."""
     first: ReportedSession
+    scale: ErrorScale = GRIPPER_SCALE
+    """Unit of the errors, and the sizes from which they count."""
     second: ReportedSession | None = None
     """The same robot, started in the changed world from its saved state, and one from the initial state."""
     foresight: JointPredictions | None = None
@@ -148,6 +161,8 @@ class Report:
     go_on: tuple[tuple[str, str], ...] = ()
     """Next steps for the reader: a description and a command each."""
     video: Video | None = None
+    target_words: str = "Green is the target; both arms received the same target."
+    """What the film shows of the target."""
     notes: tuple[str, ...] = ()
     """Deviations from the plan, in plain sentences."""
     second_visits: str = ""
@@ -156,7 +171,7 @@ class Report:
     @cached_property
     def outcome(self) -> SessionOutcome:
         """Effect of the change; the source of all statements on the page."""
-        return self.first.evaluate(self.changed)
+        return self.first.evaluate(self.changed, self.scale)
 
     @property
     def usual_surprise(self) -> float:

@@ -11,6 +11,8 @@ from wm_robot.errors import MissingExtraError
 from wm_robot.evaluation.outcome import LargestDifference
 from wm_robot.evaluation.recovery import WINDOW_SECONDS, compute_rolling_mean
 from wm_robot.evaluation.report.contents import JointPredictions, PhysicsEstimate, ReportedSession, RobotRun
+from wm_robot.tasks import ErrorScale
+from wm_robot.tasks.task_error import GRIPPER_SCALE
 
 try:
     import matplotlib
@@ -61,18 +63,25 @@ MAX_DRAWN_SURPRISE = 50.0
 
 
 def draw_target_error(
-    visit: ReportedSession, name: str, width: float = WIDE_INCHES, difference: LargestDifference | None = None
+    visit: ReportedSession,
+    name: str,
+    width: float = WIDE_INCHES,
+    difference: LargestDifference | None = None,
+    scale: ErrorScale = GRIPPER_SCALE,
 ) -> str:
-    """Draw the distance from gripper to target over time, all robots in one frame.
+    """Draw the error of the task over time, all robots in one frame.
 
     Args:
         difference: Largest difference of two robots, which is marked.
+        scale: Scale of the error.
     """
     with matplotlib.rc_context(MATPLOTLIB_STYLE):
         figure, axes = _create_frame(3.5, width)
         for run in visit.runs:
-            axes.plot(run.time, 1e3 * run.error, color=SERIES_COLORS[run.color], linewidth=0.7, alpha=0.35)
-            smooth = 1e3 * compute_rolling_mean(run.time, run.error)
+            axes.plot(
+                run.time, scale.convert(run.error), color=SERIES_COLORS[run.color], linewidth=0.7, alpha=0.35
+            )
+            smooth = scale.convert(compute_rolling_mean(run.time, run.error))
             axes.plot(
                 run.time,
                 smooth,
@@ -80,18 +89,27 @@ def draw_target_error(
                 linewidth=2.2,
                 linestyle=LINE_STYLES[run.color],
             )
-        axes.set_ylim(0, _compute_axis_limit([_select_settled_error(run, visit) for run in visit.runs]))
-        _label_curves(axes, visit.runs, [1e3 * compute_rolling_mean(r.time, r.error)[-1] for r in visit.runs])
+        axes.set_ylim(
+            0, _compute_axis_limit([_select_settled_error(run, visit, scale) for run in visit.runs])
+        )
+        ends = [float(scale.convert(compute_rolling_mean(r.time, r.error)[-1])) for r in visit.runs]
+        _label_curves(axes, visit.runs, ends)
         _mark_change(axes, visit.change_time, "the world changes")
         if difference is not None:
-            _mark_difference(axes, difference)
-        axes.set_ylabel("distance to target, mm")
+            _mark_difference(axes, difference, scale)
+        axes.set_ylabel(scale.label)
         axes.set_xlabel("seconds")
-        return _encode_svg(figure, _make_svg_id(name, width), "Distance from gripper to target over time")
+        return _encode_svg(figure, _make_svg_id(name, width), f"{scale.title} over time")
 
 
-def draw_first_seconds(visit: ReportedSession, name: str, until: float, width: float = WIDE_INCHES) -> str:
-    """Draw the distance from gripper to target at every step of the first seconds, without averages."""
+def draw_first_seconds(
+    visit: ReportedSession,
+    name: str,
+    until: float,
+    width: float = WIDE_INCHES,
+    scale: ErrorScale = GRIPPER_SCALE,
+) -> str:
+    """Draw the error of the task at every step of the first seconds, without averages."""
     with matplotlib.rc_context(MATPLOTLIB_STYLE):
         figure, axes = _create_frame(3.0, width)
         for run in visit.runs:
@@ -99,7 +117,7 @@ def draw_first_seconds(visit: ReportedSession, name: str, until: float, width: f
             color, dash = SERIES_COLORS[run.color], LINE_STYLES[run.color]
             axes.plot(
                 run.time[seen],
-                1e3 * run.error[seen],
+                scale.convert(run.error[seen]),
                 color=color,
                 linewidth=2.0,
                 linestyle=dash,
@@ -107,11 +125,9 @@ def draw_first_seconds(visit: ReportedSession, name: str, until: float, width: f
             )
         axes.set_ylim(0, None)
         axes.legend(frameon=False, loc="upper right", labelcolor=INK_COLOR)
-        axes.set_ylabel("distance to target, mm")
+        axes.set_ylabel(scale.label)
         axes.set_xlabel("seconds")
-        return _encode_svg(
-            figure, _make_svg_id(name, width), "Distance from gripper to target in the first seconds"
-        )
+        return _encode_svg(figure, _make_svg_id(name, width), f"{scale.title} in the first seconds")
 
 
 def draw_surprise(visit: ReportedSession, usual: float, width: float = WIDE_INCHES) -> str:
@@ -154,7 +170,7 @@ def draw_surprise(visit: ReportedSession, usual: float, width: float = WIDE_INCH
 
 
 def draw_joint_predictions(view: JointPredictions, change: float, width: float = WIDE_INCHES) -> str:
-    """Draw the measured and the predicted angle of every joint around the change."""
+    """Draw the measured and the predicted position of every joint around the change."""
     with matplotlib.rc_context(MATPLOTLIB_STYLE):
         columns = 3 if len(view.joints) > 4 else 2
         figure, grid = _create_grid(len(view.joints), columns=columns, row=1.85, width=width)
@@ -166,9 +182,9 @@ def draw_joint_predictions(view: JointPredictions, change: float, width: float =
                 )
             axes.axvline(change, color=MUTED_COLOR, linewidth=1, linestyle=(0, (2, 2)))
             changed = joint in view.changed_joints
-            axes.set_title(f"{joint}\n(weakened)" if changed else joint)
+            axes.set_title(f"{joint}\n({view.change_word})" if changed else joint)
             axes.title.set_fontweight("bold" if changed else "normal")
-        figure.supylabel("angle, rad", color=MUTED_COLOR, fontsize=10.5)
+        figure.supylabel(view.unit, color=MUTED_COLOR, fontsize=10.5)
         return _encode_svg(figure, _make_svg_id("foresight", width), "Measured and expected joint angles")
 
 
@@ -243,14 +259,11 @@ def _create_grid(count: int, *, columns: int, row: float, width: float) -> tuple
     return figure, grid[:count]
 
 
-def _select_settled_error(run: RobotRun, visit: ReportedSession) -> np.ndarray:
-    """Return the smooth error in mm after the target was reached, for the scale of the axis."""
-    return (
-        1e3
-        * compute_rolling_mean(run.time, run.error)[
-            run.time >= min(visit.start + WINDOW_SECONDS, run.time[-1])
-        ]
-    )
+def _select_settled_error(run: RobotRun, visit: ReportedSession, scale: ErrorScale) -> np.ndarray:
+    """Return the smooth error after the target was reached, for the scale of the axis."""
+    smooth = compute_rolling_mean(run.time, run.error)
+    settled = run.time >= min(visit.start + WINDOW_SECONDS, run.time[-1])
+    return np.asarray(scale.convert(smooth[settled]))
 
 
 def _compute_axis_limit(curves: Sequence[np.ndarray]) -> float:
@@ -268,15 +281,16 @@ def _mark_change(axes: Axes, change: float | None, words: str) -> None:
     )  # fmt: skip
 
 
-def _mark_difference(axes: Axes, difference: LargestDifference) -> None:
+def _mark_difference(axes: Axes, difference: LargestDifference, scale: ErrorScale) -> None:
     """Draw a bar between two curves at their largest difference, with its end values."""
-    low, high = sorted(1e3 * error for error in difference.errors)
+    errors = sorted(difference.errors)
+    low, high = (float(scale.convert(error)) for error in errors)
     axes.vlines(difference.time, low, high, color=INK_COLOR, linewidth=1.2)
     # Towards the middle of the frame, because the bar may be at its end.
     left = difference.time > float(np.mean(axes.get_xlim()))
     axes.annotate(
-        f"{low:.0f} and {high:.0f} mm", (difference.time, high), xytext=(-5 if left else 5, 2),
-        textcoords="offset points", ha="right" if left else "left", color=INK_COLOR,
+        f"{scale.format_number(errors[0])} and {scale.format(errors[1])}", (difference.time, high),
+        xytext=(-5 if left else 5, 2), textcoords="offset points", ha="right" if left else "left", color=INK_COLOR,
     )  # fmt: skip
 
 

@@ -8,7 +8,6 @@ from string import Template
 
 from wm_robot.errors import ConfigError
 from wm_robot.evaluation.recovery import (
-    MIN_OFF_TARGET_ERROR,
     OFF_TARGET_FACTOR,
     RECOVERED_SECONDS,
     SETTLE_SECONDS,
@@ -26,6 +25,7 @@ from wm_robot.evaluation.report.contents import (
     Video,
 )
 from wm_robot.io.durable import write_file
+from wm_robot.tasks import ErrorScale
 
 MAX_PAGE_BYTES = 5_000_000
 """Largest page in bytes."""
@@ -55,40 +55,46 @@ def write_report(path: Path, report: Report) -> None:
 
 
 def _write_sections(report: Report) -> Iterable[str]:
-    first = report.first
+    first, scale, noun = report.first, report.scale, report.scale.robot_noun
     yield f'<header><p class="kicker">wm_robot demo, robot “{_escape_text(report.robot)}”</p>'
     yield f"<h1>{_escape_text(report.outcome.headline)}</h1>"
     yield f'<p class="lede">{_escape_text(" ".join(report.outcome.sentences))}</p></header>'
     yield from (f'<p class="note">{_escape_text(note)}</p>' for note in report.notes)
     yield _write_tiles(report)
     if report.video:
-        words = "Green is the target; both arms received the same target."
-        yield _write_section("What it looked like", f"{words} {report.outcome.difference_sentence}".rstrip())
-        yield f"<figure>{_write_video(report.video)}</figure>"
+        yield _write_section(
+            "What it looked like", f"{report.target_words} {report.outcome.difference_sentence}".rstrip()
+        )
+        yield f"<figure>{_write_video(report.video, noun)}</figure>"
     yield _write_section(
-        "How far each gripper was from its target",
+        scale.question,
         f"Thin: every control step. Bold: mean of the last {WINDOW_SECONDS} s. Lower is better.",
     )
     difference = report.outcome.largest_difference
-    yield _write_figure(lambda width: figures.draw_target_error(first, "first-visit", width, difference))
+    yield _write_figure(
+        lambda width: figures.draw_target_error(first, "first-visit", width, difference, scale)
+    )
     yield _write_section(
         "How surprised each robot was",
-        "How many times less likely an observation was, per sensor, than for the arm that learns before the change; "
+        f"How many times less likely an observation was, per sensor, than for the {noun} that learns before the "
+        "change; "
         "1 is as usual. A robot that learns its new body predicts it again.",
     )
     yield _write_figure(lambda width: figures.draw_surprise(first, report.usual_surprise, width))
     change, foresight, belief = first.change_time, report.foresight, report.belief
     if foresight and change is not None:
+        quantity = foresight.unit.partition(",")[0]
         yield _write_section(
-            "Joint angles that each model predicted",
-            f"Both models receive data of the same arm and predict each joint {1e3 * foresight.horizon_seconds:.0f} "
-            "ms ahead. The broad line is the angle that the encoders then measured.",
+            f"Joint {quantity}s that each model predicted",
+            f"Both models receive data of the same {noun} and predict each joint "
+            f"{1e3 * foresight.horizon_seconds:.0f} ms ahead. The broad line is the {quantity} that the encoders "
+            "then measured.",
         )
         yield f'<p class="muted">{_write_legend(tuple(foresight.predicted))}</p>'
         yield _write_figure(lambda width: figures.draw_joint_predictions(foresight, change, width))
     if belief and change is not None:
         yield _write_section(
-            "Physics that the arm that learns estimated",
+            f"Physics that the {noun} that learns estimated",
             "The estimate comes from its model: the physics that best explain its own motion. The broad line is the "
             "truth, which only the simulator contains.",
         )
@@ -115,14 +121,16 @@ def _write_second_session(report: Report, visit: ReportedSession) -> Iterable[st
         f"({report.changed}). The other robot has the same weights and the initial state.",
     )
     yield _write_figure(
-        lambda width: figures.draw_first_seconds(visit, "second-visit", SECOND_SESSION_SECONDS, width)
+        lambda width: figures.draw_first_seconds(
+            visit, "second-visit", SECOND_SESSION_SECONDS, width, report.scale
+        )
     )
     usual = report.usual_surprise
     rows = [
         (
             run.name,
-            _format_mm(run.compute_early_error()),
-            _format_mm(run.compute_later_error()),
+            _format_error(run.compute_early_error(), report.scale),
+            _format_error(run.compute_later_error(), report.scale),
             _format_surprise(run, usual),
             f"{run.lifetime_steps}",
         )
@@ -138,11 +146,11 @@ def _write_second_session(report: Report, visit: ReportedSession) -> Iterable[st
         ),
         rows,
     )
-    words = f"{_describe_second_session(woken, visit.runs[1:])} {report.second_visits}".strip()
+    words = f"{_describe_second_session(woken, visit.runs[1:], report.scale)} {report.second_visits}".strip()
     yield f'<p class="muted">{_escape_text(words)}</p>'
 
 
-def _describe_second_session(woken: RobotRun, others: Sequence[RobotRun]) -> str:
+def _describe_second_session(woken: RobotRun, others: Sequence[RobotRun], scale: ErrorScale) -> str:
     """Describe the effect of the saved state in this session."""
     if not others:
         return ""
@@ -151,9 +159,10 @@ def _describe_second_session(woken: RobotRun, others: Sequence[RobotRun]) -> str
     if ratio != ratio:
         return "The start of the visit was not recorded, so its first second is not reported."
     return (
-        f"In its first second the {woken.name} arm was {_format_mm(woken.compute_early_error())} off its target on "
-        f"average, the {newborn.name} one {_format_mm(newborn.compute_early_error())}: {ratio:.2f} ×. Both start "
-        "away from the target, so most of that is the way to it."
+        f"In its first second the {woken.name} {scale.robot_noun} was "
+        f"{_format_error(woken.compute_early_error(), scale)} off its target on average, the {newborn.name} one "
+        f"{_format_error(newborn.compute_early_error(), scale)}: {ratio:.2f} ×. Both start away from the target, so "
+        "most of that is the way to it."
     )
 
 
@@ -179,9 +188,12 @@ def _write_tiles(report: Report) -> str:
         for name, recovery in zip(outcome.names, outcome.recoveries, strict=True)
         if recovery is not None
     ]
-    tiles = [(_format_off_time(recovery), f"was the {name} arm off its target") for name, recovery in found]
+    tiles = [
+        (_format_off_time(recovery), f"was the {name} {report.scale.robot_noun} off its target")
+        for name, recovery in found
+    ]
     tiles += [
-        (f"{1e3 * recovery.worst_error:.0f} mm", f"at worst, {name}, mean of {WINDOW_SECONDS} s")
+        (report.scale.format(recovery.worst_error), f"at worst, {name}, mean of {WINDOW_SECONDS} s")
         for name, recovery in found
     ]
     boxes = "".join(
@@ -201,14 +213,14 @@ def _write_recovery_table(report: Report) -> str:
         if recovery is None:
             until = float("inf") if visit.change_time is None else visit.change_time
             before = compute_span_mean(run.time, run.error, (visit.start, until))
-            rows.append((run.name, _format_mm(before), *[NO_VALUE] * 4, *times))
+            rows.append((run.name, _format_error(before, report.scale), *[NO_VALUE] * 4, *times))
             continue
-        worst = f"{_format_mm(recovery.worst_error)} at {recovery.worst_time:.1f} s"
+        worst = f"{_format_error(recovery.worst_error, report.scale)} at {recovery.worst_time:.1f} s"
         rows.append(
             (
                 run.name,
-                _format_mm(recovery.error_before),
-                _format_mm(recovery.error_after),
+                _format_error(recovery.error_before, report.scale),
+                _format_error(recovery.error_after, report.scale),
                 worst,
                 _format_off_time(recovery),
                 _format_return_time(recovery),
@@ -225,10 +237,11 @@ def _write_recovery_table(report: Report) -> str:
         "latency p50/p99/max, ms",
         "steps lived",
     )
+    limit = report.scale.format(report.scale.min_off_target)
     caption = (
         "All from the change to the end of the visit, in seconds after the change; error after from "
         f"{SETTLE_SECONDS:.0f} s on. Off its target: the mean error of the last {WINDOW_SECONDS} s is above "
-        f"{OFF_TARGET_FACTOR} × the mean before the change, and above {1e3 * MIN_OFF_TARGET_ERROR:.0f} mm. "
+        f"{OFF_TARGET_FACTOR} × the mean before the change, and above {limit}. "
         f"Back to stay: on its target from then to the end of the visit, for {RECOVERED_SECONDS:.0f} s at least."
     )
     return f'{_write_table(heads, rows)}<p class="muted"><small>{_escape_text(caption)}</small></p>'
@@ -255,14 +268,14 @@ def _format_surprise(run: RobotRun, usual: float) -> str:
     return f"{times:.1f} ×" if times < 10 else f"{times:.0f} ×"
 
 
-def _format_mm(meters: float) -> str:
-    return NO_VALUE if meters != meters else f"{1e3 * meters:.1f} mm"
+def _format_error(error: float, scale: ErrorScale) -> str:
+    return NO_VALUE if error != error else scale.format(error, more_decimals=1)
 
 
-def _write_video(video: Video) -> str:
+def _write_video(video: Video, noun: str) -> str:
     data = f"data:{video.kind};base64,{base64.b64encode(video.content).decode()}"
     if video.kind.startswith("image/"):
-        return f'<img alt="Both arms side by side" src="{data}">'
+        return f'<img alt="Both {noun}s side by side" src="{data}">'
     return f'<video src="{data}" controls autoplay muted loop playsinline></video>'
 
 

@@ -28,7 +28,7 @@ class EpisodeWriter:
         """Args:
         folder: Folder with one subfolder for each namespace.
         robots: Namespaces of the robots.
-        message_types: Message type of each topic, by the topic's name in a namespace.
+        message_types: Message type of each topic, by the topic's name in a namespace; other topics are ignored.
         source: Name of the session file.
 
         Raises:
@@ -63,7 +63,7 @@ class EpisodeWriter:
         for robot, cutter in self._splitters.items():
             prefix = f"/{robot}/".replace("//", "/")
             name = topic.removeprefix(prefix)
-            if topic.startswith(prefix) and name in TOPIC_TYPES:
+            if topic.startswith(prefix) and name in TOPIC_TYPES and name in self._message_types:
                 cutter.process_message(name, deserialize_message(data, self._message_types[name]))
                 return
 

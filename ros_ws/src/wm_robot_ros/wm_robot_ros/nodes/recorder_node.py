@@ -24,6 +24,10 @@ from std_msgs.msg import Float64, String
 
 from wm_robot.errors import ConfigError
 from wm_robot.recording.session_file import FLUSH_PERIOD, SessionWriter
+from wm_robot.robots import load_spec
+from wm_robot.spec import RobotSpec
+from wm_robot.tasks.goal_types import check_goal_type
+from wm_robot_ros.middleware import convert
 from wm_robot_ros.middleware.idle_tasks import create_steady_timer
 from wm_robot_ros.middleware.node_runtime import (
     init_ros,
@@ -55,7 +59,7 @@ TOPICS: Mapping[str, tuple[type, QoSProfile]] = {
     "ground_truth/gripper": (PointStamped, RECORD_QOS),
     "ground_truth/event": (String, LATCHED_QOS),
 }
-"""Recorded topics of each robot, by name in its namespace."""
+"""Recorded topics of each robot, by name in its namespace. The type of `target` depends on the task."""
 SHARED: Mapping[str, tuple[type, QoSProfile]] = {"/diagnostics": (DiagnosticArray, RECORD_QOS)}
 QUEUE_CAPACITY = 20_000
 """Capacity of the queue, in messages: half a minute of two robots."""
@@ -180,7 +184,13 @@ class RecorderNode(Node):
             self, "episodes", "", "folder for one file per episode; empty: no episodes"
         )
         model = declare_parameter(
-            self, "robot", "arm", "for episodes: name of a robot that ships, or path of its spec"
+            self,
+            "robot",
+            "arm",
+            "for episodes, goals and summary: name of a robot that ships, or path of its spec",
+        )
+        task_name = declare_parameter(
+            self, "task", "", "task whose goals are recorded; empty: the first one of the robot's spec"
         )
         summary = declare_parameter(
             self, "summary", "", "file for lines of JSON with a status summary; empty: none"
@@ -199,11 +209,16 @@ class RecorderNode(Node):
             raise ConfigError(f"{path} exists already; move it, or set path to another file")
         self.path = path
         self._offered_qos: dict[str, str] = {}
-        self._summary = StatusSummary() if summary else None
+        spec = load_spec(model)
+        task = spec.tasks.get(task_name or next(iter(spec.tasks), ""))
+        self._kinds = {name: kind for name, (kind, _) in TOPICS.items()}
+        if task is not None and task.goal:
+            self._kinds["target"] = convert.GOAL_MESSAGES[check_goal_type(spec, task)]
+        self._summary = StatusSummary(spec, task) if summary else None
         for robot in robots:
             namespace = f"/{robot.strip('/ ')}".rstrip("/")
-            for name, (kind, qos) in TOPICS.items():
-                self._subscribe_raw(f"{namespace}/{name}", kind, qos)
+            for name, (_, qos) in TOPICS.items():
+                self._subscribe_raw(f"{namespace}/{name}", self._kinds[name], qos)
         for topic, (kind, qos) in SHARED.items():
             self._subscribe_raw(topic, kind, qos)
         if self._summary:
@@ -212,17 +227,19 @@ class RecorderNode(Node):
             create_steady_timer(self, 1.0 / rate, self._write_summary)
         names = [name.strip("/ ") for name in robots]
         self.scribe = SessionThread(
-            path, episodes=self._make_episode_writer(episodes, model, names, path) if episodes else None
+            path, episodes=self._make_episode_writer(episodes, spec, names, path) if episodes else None
         )
         self.get_logger().info(f"recording {', '.join(robots) or 'one robot'} to {path}")
 
-    def _make_episode_writer(self, folder: str, model: str, names: list[str], path: Path) -> "EpisodeWriter":
-        # Imported here, so that a recorder without episodes needs neither module.
-        from wm_robot.robots import load_spec
+    def _make_episode_writer(
+        self, folder: str, spec: RobotSpec, names: list[str], path: Path
+    ) -> "EpisodeWriter":
+        # Imported here, so that a recorder without episodes does not need it.
         from wm_robot_ros.nodes.episode_writer import EpisodeWriter
 
-        kinds = {name: kind for name, (kind, _) in TOPICS.items()}
-        scribe = EpisodeWriter(Path(folder), load_spec(model), names, kinds, source=path.name)
+        # Episodes have goals that are points.
+        kinds = {name: kind for name, kind in self._kinds.items() if name != "target" or kind is PointStamped}
+        scribe = EpisodeWriter(Path(folder), spec, names, kinds, source=path.name)
         for one in scribe.recovered:
             self.get_logger().warning(f"{one.path}: {one.fault}; {one.steps} steps were recovered")
         create_steady_timer(self, 1.0, self._log_episode_error)

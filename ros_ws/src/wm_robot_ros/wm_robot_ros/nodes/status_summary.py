@@ -7,15 +7,26 @@ from typing import Any
 import numpy as np
 from geometry_msgs.msg import PointStamped
 from rclpy.serialization import deserialize_message
+from sensor_msgs.msg import JointState
 from std_msgs.msg import String
 
+from wm_robot.spec import RobotSpec, Task
+from wm_robot.streams.goal_message import GoalDecoder
+from wm_robot.streams.joint_message import decode_action, decode_observation, read_stamp
+from wm_robot.streams.rejection import BadMessageError
+from wm_robot.tasks import TaskError
 from wm_robot_ros.middleware import convert
 
 
 class StatusSummary:
     """Store of the newest raw message of every topic, decoded on request."""
 
-    def __init__(self) -> None:
+    def __init__(self, spec: RobotSpec, task: Task | None):
+        """Args:
+        task: Task whose error is in the summary; None for none.
+        """
+        self._spec, self._task_error = spec, None if task is None else TaskError(spec, task)
+        self._decoder = GoalDecoder(spec, task) if task is not None and task.goal else None
         self._newest: dict[str, bytes] = {}
         self._events: dict[str, dict[str, int]] = {}
         """Time of each event in ns, by robot and event."""
@@ -39,11 +50,7 @@ class StatusSummary:
     def summarise_robot(self, robot: str) -> dict[str, Any]:
         """Return the summary of a robot; values that it has not published yet are missing."""
         said: dict[str, Any] = dict(self._events.get(robot, {}))
-        gripper = self._decode_point(f"/{robot}/ground_truth/gripper")
-        target = self._decode_point(f"/{robot}/target")
-        if gripper and target:
-            said["stamp"] = gripper[0]
-            said["error"] = float(np.linalg.norm(gripper[1] - target[1]))
+        said |= self._measure_error(robot)
         status = self._newest.get(f"/{robot}/agent/status")
         if status is not None:
             values = json.loads(deserialize_message(status, String).data)
@@ -56,12 +63,32 @@ class StatusSummary:
             }
         return said
 
-    def _decode_point(self, topic: str) -> tuple[int, np.ndarray] | None:
-        data = self._newest.get(topic)
-        if data is None:
-            return None
-        message = deserialize_message(data, PointStamped)
-        return convert.read_stamp(message), np.array([message.point.x, message.point.y, message.point.z])
+    def _measure_error(self, robot: str) -> dict[str, Any]:
+        """Return stamp and error of the newest step; empty before all of its topics were published."""
+        if self._task_error is None:
+            return {}
+        gripper, goal, stamp = None, np.zeros(0), 0
+        try:
+            if self._task_error.uses_gripper:
+                message = self._decode(f"/{robot}/ground_truth/gripper", PointStamped)
+                gripper, stamp = (
+                    np.array([getattr(message.point, axis) for axis in "xyz"]),
+                    read_stamp(message),
+                )
+                obs, action = np.zeros(self._spec.obs_dim), np.zeros(self._spec.action_dim)
+            else:
+                message = self._decode(f"/{robot}/joint_states", JointState)
+                obs, stamp = decode_observation(message, self._spec), read_stamp(message)
+                action = decode_action(self._decode(f"/{robot}/applied_command", JointState), self._spec)
+            if self._decoder is not None:
+                kind = convert.GOAL_MESSAGES[self._decoder.goal_type]
+                goal = self._decoder.decode(self._decode(f"/{robot}/target", kind))
+        except (KeyError, BadMessageError):
+            return {}
+        return {"stamp": stamp, "error": float(self._task_error.measure(obs, action, obs, goal, gripper))}
+
+    def _decode(self, topic: str, kind: type) -> Any:
+        return deserialize_message(self._newest[topic], kind)
 
 
 def encode_summaries(robots: Mapping[str, Mapping[str, Any]]) -> str:
