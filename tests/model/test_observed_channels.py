@@ -1,4 +1,4 @@
-"""Angles that wrap and rotations in a model: no result depends on where an angle wraps, and rotations stay rotations."""
+"""Angles that wrap and rotations in a model: nothing depends on where an angle wraps; rotations stay rotations."""
 
 import numpy as np
 import pytest

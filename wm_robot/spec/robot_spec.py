@@ -49,6 +49,8 @@ class RobotSpec:
     """MJCF or URDF file in the spec's folder, or `package:path` for a file of an installed package."""
     joints: tuple[Joint, ...]
     actuators: tuple[Actuator, ...]
+    leave_out: tuple[str, ...] = ()
+    """Bodies and geoms of the model that are left out, with all that they carry: objects of other tasks."""
     interfaces: tuple[str, ...] = ("position", "velocity")
     """Joint interfaces in the observation; each lists all joints in order."""
     base: FloatingBase | None = None
@@ -269,7 +271,7 @@ class RobotSpec:
         whose = f"of robot '{values.get('name')}'"
         for name, example in EXAMPLES.items():
             require_mapping(values.get(name, {}), f"{name} {whose}", example)
-        for name in ("joints", "actuators", "chain"):
+        for name in ("joints", "actuators", "chain", "leave_out"):
             require_list(values.get(name, ()), f"{name} {whose}", "mappings")
         parts: dict[str, Any] = {
             "joints": tuple(build_section(Joint, joint) for joint in values.pop("joints", ())),
@@ -287,6 +289,8 @@ class RobotSpec:
         values = {name: value for name, value in asdict(self).items() if name != "folder"}
         if self.base is None:
             del values["base"]
+        if not self.leave_out:
+            del values["leave_out"]
         return {"version": VERSION, **values}
 
 
