@@ -33,9 +33,12 @@ class TrajectoryCollector:
         objective = {"objective": digest_objective(self.spec, self.task)} if number else {}
         ranges = self.spec.randomize
         randomize = {"randomize": compute_digest(encode_canonical_json(ranges))} if ranges else {}
+        # Its home, where trajectories start, is not in the spec's digest.
+        base = {"base": asdict(self.spec.base)} if self.spec.base else {}
         return {
             **objective,
             **randomize,
+            **base,
             "robot": self.spec.compute_digest(),
             "kinematics": compute_digest(
                 encode_canonical_json([self.spec.tip, *map(asdict, self.spec.chain)])
