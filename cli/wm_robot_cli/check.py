@@ -93,6 +93,8 @@ def _print_agreement(
         f"{spec.name} agrees with {spec.model}: {len(model.bodies)} bodies, "
         f"{sum(body.mass for body in model.bodies):.3g} kg"
     )
+    if spec.base:
+        print(f"floating base: {spec.base.body}, {spec.base.height:g} m high at home")
     print(f"chain to the tip: {ways or 'none'}")
     print(f"{'wrote' if changed else 'unchanged:'} {stored}")
 

@@ -34,9 +34,12 @@ class TrajectoryCollector:
         ranges = self.spec.randomize
         randomize = {"randomize": compute_digest(encode_canonical_json(ranges))} if ranges else {}
         start = {"start": dict(starts)} if (starts := self.spec.find_task(self.task).start) else {}
+        # Its home, where trajectories start, is not in the spec's digest.
+        base = {"base": asdict(self.spec.base)} if self.spec.base else {}
         return {
             **objective,
             **randomize,
+            **base,
             **start,
             "robot": self.spec.compute_digest(),
             "kinematics": compute_digest(

@@ -33,7 +33,7 @@ def infer_joint(source: ModelSource, described: RobotModel, tree: RobotTree, num
     values: dict[str, Any] = {"name": joint.name}
     if joint.kind != "hinge":
         values["kind"] = joint.kind
-    if joint.range is None and joint.kind == "hinge" and not _has_servo(described, tree, number):
+    if joint.range is None and joint.kind == "hinge" and not _has_servo(described, joint):
         values["wraps"] = True
     elif joint.range is None:
         values["position"] = [-UNLIMITED, UNLIMITED]
@@ -153,9 +153,9 @@ def _infer_effort(model: mujoco.MjModel, described: RobotModel, tree: RobotTree,
     return round_digits(most) or ASSUMED_EFFORT
 
 
-def _has_servo(described: RobotModel, tree: RobotTree, joint: int) -> bool:
-    """Whether a servo moves a joint: its set-points count turns, so the joint's position does too."""
-    return any(described.actuators[number].kind == "position" for number in _find_movers(tree, joint))
+def _has_servo(described: RobotModel, joint: ModelJoint) -> bool:
+    """Whether a servo moves a joint, also through a tendon: its set-points count turns, so the joint does too."""
+    return any(each.kind == "position" and joint.name in each.joints for each in described.actuators)
 
 
 def _find_movers(tree: RobotTree, joint: int) -> list[int]:

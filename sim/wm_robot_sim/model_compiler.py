@@ -1,6 +1,7 @@
 """Model compiler: compiles the model file that a spec names."""
 
 import warnings
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -24,9 +25,9 @@ def compile_model(spec: RobotSpec, *, visuals: bool = False) -> mujoco.MjModel:
     if not visuals:
         # Where discarding visuals is the error, the model below keeps them.
         with suppress(ValueError):
-            return _compile_file(path, timestep=timestep, discard_visuals=True)
+            return _compile_file(path, timestep=timestep, leave_out=spec.leave_out, discard_visuals=True)
     try:
-        return _compile_file(path, timestep=timestep)
+        return _compile_file(path, timestep=timestep, leave_out=spec.leave_out)
     except ValueError as error:
         cause, remedy = " ".join(str(error).split()), "Correct the model"
         if timestep and _can_compile(path):
@@ -36,8 +37,15 @@ def compile_model(spec: RobotSpec, *, visuals: bool = False) -> mujoco.MjModel:
         ) from error
 
 
-def _compile_file(path: Path, *, timestep: float = 0.0, discard_visuals: bool = False) -> mujoco.MjModel:
+def _compile_file(
+    path: Path, *, timestep: float = 0.0, leave_out: Sequence[str] = (), discard_visuals: bool = False
+) -> mujoco.MjModel:
     model = mujoco.MjSpec.from_file(str(path))
+    for name in leave_out:
+        part = model.body(name) or model.geom(name)
+        if part is None:
+            raise SpecError(f"leave_out names '{name}', and {path} has no body and no geom of that name")
+        model.delete(part)
     if discard_visuals:
         model.compiler.discardvisual = True
     if timestep:

@@ -1,4 +1,4 @@
-"""Angles that wrap and rotations in a model: where an angle wraps changes nothing, and rotations stay rotations."""
+"""Angles that wrap and rotations in a model: nothing depends on where an angle wraps; rotations stay rotations."""
 
 import numpy as np
 import pytest

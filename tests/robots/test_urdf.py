@@ -167,3 +167,26 @@ def test_links_in_a_circle_are_refused():
 def test_what_is_no_description_is_refused(text):
     with pytest.raises(SpecError, match="description"):
         find_differences(SPEC, text)
+
+
+def test_a_joint_that_wraps_is_continuous_in_a_description():
+    wheel = {"name": "wheel", "wraps": True, "velocity": 5.0, "effort": 5.0}
+    spec = RobotSpec.from_dict(
+        {
+            "name": "cart",
+            "rate": 50,
+            "model": "cart.xml",
+            "joints": [wheel],
+            "actuators": [
+                {"name": "wheel", "joint": "wheel", "kind": "velocity", "range": [-1, 1], "rate": 1.0}
+            ],
+            "chain": [{"joint": "wheel", "origin": [0, 0, 0.1], "axis": [0, 0, 1]}],
+        }
+    )
+    description = write_urdf(spec)
+    assert 'type="continuous"' in description and find_differences(spec, description) == []
+    limited = description.replace('type="continuous"', 'type="revolute"')
+    assert (
+        "'wheel' wraps in the spec, and is 'revolute' in the description"
+        in find_differences(spec, limited)[0]
+    )

@@ -7,6 +7,7 @@ from wm_robot.errors import SpecError
 from wm_robot.safety.limits import Limits, compute_plausible_range
 from wm_robot.spec import RobotSpec
 from wm_robot.tasks import make_reward
+from wm_robot.tasks.goal_types import list_goal_periods
 
 WHEEL = {"name": "wheel", "wraps": True, "velocity": 20, "effort": 1}
 ARM = {"name": "arm", "position": [-1, 1], "velocity": 3, "effort": 1}
@@ -81,3 +82,9 @@ def test_the_reward_of_an_angle_that_wraps_takes_the_shorter_way():
     reward = make_reward(spec(), spec().find_task("track"))
     at, goal = np.array([0.0, 3.1, 0.0, 0.0]), np.array([0.0, -3.1])
     assert reward(at, np.zeros(1), at, goal) == pytest.approx(-(2 * np.pi - 6.2) / np.sqrt(2), abs=1e-4)
+
+
+def test_goals_of_joints_that_wrap_are_angles_that_wrap():
+    assert list_goal_periods(spec(), spec().find_task("track")) == pytest.approx([0, 2 * np.pi])
+    plain = spec([ARM, {**WHEEL, "wraps": False, "position": [-9, 9]}])
+    assert list_goal_periods(plain, plain.find_task("track")) == []

@@ -1,6 +1,7 @@
 """What is told of states that cannot be used."""
 
 import math
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -50,3 +51,13 @@ def test_where_the_hardware_knows_no_velocity_it_is_told_what_to_add(velocity, r
     with pytest.raises(BadMessageError) as refused:
         decode_observation(message(velocity), SPEC)
     assert (refused.value.reason, str(refused.value)) == (reason, words)
+
+
+def test_a_position_that_counts_turns_becomes_an_angle_where_the_joint_wraps():
+    wheel = Joint(name="knee", wraps=True, velocity=5.0, effort=5.0)
+    motor = Actuator(name="knee", joint="knee", kind="velocity", range=(-2.0, 2.0), rate=10.0)
+    spec = replace(SPEC, joints=(wheel, SPEC.joints[1]), actuators=(motor,))
+    told = SimpleNamespace(name=NAMES, position=[20 * math.pi + 0.5, 0.2], velocity=[0.3, 0.4], effort=[])
+    np.testing.assert_allclose(decode_observation(told, spec), [0.5, 0.2, 0.3, 0.4])
+    with pytest.raises(BadMessageError):
+        decode_observation(told, SPEC)

@@ -7,6 +7,7 @@ torch = pytest.importorskip("torch")
 
 from wm_robot.memory.lifetime_state import LearnedState, LifetimeState
 from wm_robot.model.backend import Prediction
+from wm_robot.model.observed_channels import ObservedChannels
 from wm_robot.model.world_model import WorldModel
 from wm_robot.training.competence import CompetenceEstimator
 
@@ -17,6 +18,7 @@ class Pushed(WorldModel):
     def __init__(self):
         torch.nn.Module.__init__(self)
         self.register_buffer("change_std", torch.ones(1))
+        self.channels = ObservedChannels(1, wraps=(), rotations=())
 
     def observe(self, state, obs):
         return obs

@@ -56,6 +56,8 @@ class RobotSpec:
     actuators: tuple[Actuator, ...]
     plan_rate: float = 0.0
     """Rate of new plans, in Hz, a divisor of `rate`; 0: every period, or the largest divisor up to 100 Hz."""
+    leave_out: tuple[str, ...] = ()
+    """Bodies and geoms of the model that are left out, with all that they carry: objects of other tasks."""
     interfaces: tuple[str, ...] = ("position", "velocity")
     """Joint interfaces in the observation; each lists all joints in order."""
     base: FloatingBase | None = None
@@ -293,7 +295,7 @@ class RobotSpec:
         whose = f"of robot '{values.get('name')}'"
         for name, example in EXAMPLES.items():
             require_mapping(values.get(name, {}), f"{name} {whose}", example)
-        for name in ("joints", "actuators", "chain"):
+        for name in ("joints", "actuators", "chain", "leave_out"):
             require_list(values.get(name, ()), f"{name} {whose}", "mappings")
         parts: dict[str, Any] = {
             "joints": tuple(build_section(Joint, joint) for joint in values.pop("joints", ())),
@@ -311,6 +313,8 @@ class RobotSpec:
         values = {name: value for name, value in asdict(self).items() if name != "folder"}
         if self.base is None:
             del values["base"]
+        if not self.leave_out:
+            del values["leave_out"]
         return {"version": VERSION, **values}
 
 
