@@ -1,9 +1,12 @@
 """The documents are as long as agreed, point at what exists, and their code runs."""
 
+import os
 import re
 import shlex
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -24,6 +27,8 @@ ABSTRACT = ("**Question.** ", "**Result.** ", "**Conclusion.** ")
 LONGEST_README, LONGEST_CHANGELOG, LONGEST_PARAGRAPH = 1200, 40, 60
 """Words, lines and words."""
 QUESTIONS = 10
+ACTING_SECONDS = 30
+"""Time for the nodes of a graph to start and act, in s."""
 
 
 def read(page: Path) -> str:
@@ -121,20 +126,67 @@ def test_the_code_and_the_tests_of_a_walkthrough_pass(page, tmp_path):
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-@pytest.mark.sim
-def test_the_commands_of_the_robot_page_run_on_its_model(tmp_path):
+def robot_page_commands(folder: Path) -> list[list[str]]:
+    """The words of every command of the page, whose files are written."""
     page = read(DOCS / "add_a_robot.md")
     for name, text in re.findall(r"^```xml\n<!-- (\S+) -->\n(.*?)^```", page, re.MULTILINE | re.DOTALL):
-        (tmp_path / name).write_text(text, encoding="utf-8")
+        (folder / name).write_text(text, encoding="utf-8")
     blocks = re.findall(r"^```bash\n(.*?)^```", page, re.MULTILINE | re.DOTALL)
-    commands = [shlex.split(line, comments=True) for block in blocks for line in block.splitlines()]
-    assert [words[:2] for words in commands] == [["wm-robot", "new"], ["wm-robot", "check"]]
-    for _, *words in commands:
-        command = [sys.executable, "-m", "wm_robot_cli", *words]
-        done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
-        assert done.returncode == 0 and "failed" not in done.stdout, done.stdout + done.stderr
-    for name in re.findall(r"^\| `(crane\.[\w.]+)` \|", page, re.MULTILINE):
+    return [shlex.split(line, comments=True) for block in blocks for line in block.splitlines()]
+
+
+def run_command(words: list[str], folder: Path) -> str:
+    assert words[0] == "wm-robot"
+    command = [sys.executable, "-m", "wm_robot_cli", *words[1:]]
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True)
+    assert done.returncode == 0 and "failed" not in done.stdout, done.stdout + done.stderr
+    return done.stdout
+
+
+@pytest.mark.sim
+def test_the_robot_page_goes_from_a_model_to_a_checked_spec(tmp_path):
+    commands = robot_page_commands(tmp_path)[:2]
+    assert [words[1] for words in commands] == ["new", "check"]
+    for words in commands:
+        run_command(words, tmp_path)
+    names = re.findall(r"^\| `(crane\.[\w.]+)` \|", read(DOCS / "add_a_robot.md"), re.MULTILINE)
+    assert len(names) == 3
+    for name in names:
         assert (tmp_path / name).is_file(), f"{name} is missing"
+
+
+@pytest.mark.sim
+@pytest.mark.learn
+@pytest.mark.soak
+@pytest.mark.timeout(1800)
+def test_the_robot_page_goes_from_a_model_to_a_robot_that_learns(tmp_path):
+    """Ten minutes on two quiet cores."""
+    pytest.importorskip("matplotlib", reason='matplotlib is not installed: pip install "wm_robot[report]"')
+    commands = robot_page_commands(tmp_path)
+    verbs = ["new", "check", "train", "bench", "bench", "demo", "up", "state"]
+    assert [words[1] for words in commands] == verbs
+    for words in commands[:6]:
+        run_command(words, tmp_path)
+    for variant in ("ekf", "robust", "oracle"):
+        assert (tmp_path / f"runs/first/crane-{variant}/base.json").is_file()
+    assert "crane" in (tmp_path / "runs/demo-crane/report.html").read_text(encoding="utf-8")
+    pytest.importorskip("rclpy", reason='rclpy is not installed: pip install "wm_robot[ros]"')
+    run_until_interrupt(commands[6], tmp_path)
+    assert "main" in run_command(commands[7], tmp_path)
+
+
+def run_until_interrupt(words: list[str], folder: Path) -> None:
+    """Start a graph, and press Ctrl-C once its agent has acted."""
+    environment = {**os.environ, "ROS_DOMAIN_ID": str(50 + os.getpid() % 50)}
+    command = [sys.executable, "-m", "wm_robot_cli", *words[1:]]
+    process = subprocess.Popen(command, cwd=folder, env=environment, stdout=subprocess.DEVNULL)
+    try:
+        time.sleep(ACTING_SECONDS)
+        assert process.poll() is None, f"it ended with code {process.returncode}"
+        process.send_signal(signal.SIGINT)
+        process.wait(60)
+    finally:
+        process.kill()
 
 
 @pytest.mark.sim

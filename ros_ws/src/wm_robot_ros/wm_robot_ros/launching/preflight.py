@@ -67,9 +67,17 @@ def _check_base(named: NamedValue) -> None:
             if robot == spec.name
             else ""
         )
+        # The robot's own argument: the name of a spec is no path.
+        given = named.values.get("robot", spec.name)
+        own = Path("bases") / f"{spec.name}-ekf"
+        use = (
+            f"use {named.argument}:={own}"
+            if (own / CARD).is_file()
+            else f"train it first: wm-robot train {given}"
+        )
         raise SnapshotError(
             f"this base was trained for robot '{robot}'{then}; the robot is '{spec.name}'. "
-            f"Write robot:={robot}, or train a base: wm-robot train {spec.name}"
+            f"Write robot:={robot}, or {use}"
         )
 
 
