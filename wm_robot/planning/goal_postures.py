@@ -86,7 +86,8 @@ class PostureSearch:
         row = self._detour_row
         if self._errors[row] < LOST:
             self.posture = self._rows_or_fail()[row].copy()
-        if np.abs(self.posture - position).max() < ARRIVED:
+        # A joint that does not follow its command never arrives, and the goal may be reached without it.
+        if self._is_local or np.abs(self.posture - position).max() < ARRIVED:
             self._end_detour()
         elif self._detour_age > self._detour_steps:
             self._rejected.append(self.posture)
@@ -167,7 +168,8 @@ class PostureSearch:
         if fits.any():
             self._detour_row = int(np.where(fits, away, np.inf).argmin())
             self.posture = rows[self._detour_row].copy()
-            self._detour_age = 0
+            self._detour_age, self._is_local, self._ages[0] = 0, None, 0
+            self._rows_or_fail()[0] = position
             self.num_detours += 1
 
 
