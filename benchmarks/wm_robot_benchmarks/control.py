@@ -2,16 +2,17 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from wm_robot.evaluation.control import EvaluatedPlants, HiddenChange, measure_task_error
+from wm_robot.evaluation.control import HiddenChange, measure_task_error
 from wm_robot.evaluation.gap import Comparison, require_gap
 from wm_robot.progress import Progress
 from wm_robot.robots import load_spec
 from wm_robot.spec import RobotSpec
 from wm_robot.tasks import ErrorScale, TaskError
+from wm_robot.tasks.reach import TOLERANCE
 from wm_robot_benchmarks.harness.bench import MemoryBench, SeededBench
 from wm_robot_benchmarks.harness.processes import in_processes
 from wm_robot_benchmarks.harness.result import (
@@ -24,12 +25,23 @@ from wm_robot_benchmarks.harness.result import (
 )
 from wm_robot_cli.values import Count, Seed
 
+if TYPE_CHECKING:
+    from wm_robot_sim.batch import BatchSim
+
 BEFORE_S, AFTER_S = 4.0, 10.0
 """Time before the change, and after it, in s."""
 SETTLED_S = 1.0
 """Time after the change from which the error counts as settled, in s."""
+ARRIVED = TOLERANCE
+"""Settled error above which a robot stayed away from its goal, in m."""
+EXAMINED_S = 0.2
+"""Time between the goals of an episode that are examined for reachability, in s."""
 TOGETHER = 64
 """Episodes in a batch: more do not fit in the cache."""
+AWAY_NOTE = (
+    f"stayed_away: settled more than {1000 * ARRIVED:.0f} mm from goals that are reachable; unreachable: settled as far "
+    "away with a goal that no posture of the robot in its world holds"
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,10 +70,19 @@ class ControlBench(MemoryBench, SeededBench):
         episodes = min(self.episodes, max(10, self.episodes // 5)) if self.quick else self.episodes
         arms = ("robust", self.memory, "oracle")
         bases = load_bases(setting, arms)
-        errors = _measure_variants(setting, task, arms, seeds, episodes, progress)
+        measured = _measure_variants(setting, task, arms, seeds, episodes, progress)
+        errors = {name: [part.error for part in parts] for name, parts in measured.items()}
+        away = {
+            name: _count_away([episode for part in parts for episode in part.away])
+            for name, parts in measured.items()
+        }
         by_arm = {name: np.concatenate(parts) for name, parts in errors.items()}
         settled = {name: _compute_settled_error(error) for name, error in by_arm.items()}
         figures = _compute_figures(settled, self.memory, error_of_task.tolerance)
+        if error_of_task.uses_gripper:
+            figures |= {
+                name: count / len(settled[self.memory]) for name, count in away[self.memory]._asdict().items()
+            }
         spread = [
             _compute_figures(
                 {n: _compute_settled_error(e[i]) for n, e in errors.items()},
@@ -74,12 +95,17 @@ class ControlBench(MemoryBench, SeededBench):
         return Result(
             setting=setting,
             figures=figures,
-            table=[_make_row(name, by_arm[name], settled["oracle"], scale) for name in arms],
+            table=[
+                _make_row(name, by_arm[name], settled["oracle"], scale)
+                | (away[name]._asdict() if error_of_task.uses_gripper else {})
+                for name in arms
+            ],
             bases={name: base.digest for name, base in bases.items()},
             notes=(
                 f"{episodes} episodes a variant and seed, {describe_seed_count(seeds)}; {scale.label}",
                 f"solved: settled error of an episode at most {scale.format(error_of_task.tolerance)}",
-                describe_spread({name: [_read_value(of[name]) for of in spread] for name in figures}),
+                describe_spread({name: [_read_value(of[name]) for of in spread] for name in spread[0]}),
+                *([AWAY_NOTE] if error_of_task.uses_gripper else []),
             ),
         )
 
@@ -94,35 +120,141 @@ def choose_task(spec: RobotSpec, task: str | None = None) -> str:
     return next(iter(spec.tasks)) if task is None else task
 
 
+class AwayEpisode(NamedTuple):
+    """Episode that settled away from its goal."""
+
+    error: float
+    """Mean error over the settled steps whose goals were reachable for `SETTLED_S`, in m; NaN without any."""
+    has_unreachable_goal: bool
+
+
+class AwayCounts(NamedTuple):
+    """Numbers of episodes that settled away from their goals."""
+
+    stayed_away: int
+    """Away from goals that are reachable."""
+    unreachable: int
+    """Away with a goal that is not reachable, and not from the others."""
+
+
+class Episodes(NamedTuple):
+    """Measured episodes."""
+
+    error: np.ndarray
+    """Target error, `B T`, in m."""
+    away: list[AwayEpisode]
+
+
+def _count_away(episodes: Sequence[AwayEpisode]) -> AwayCounts:
+    stayed = [episode.error > ARRIVED for episode in episodes]
+    unreachable = [
+        episode.has_unreachable_goal and not stays for episode, stays in zip(episodes, stayed, strict=True)
+    ]
+    return AwayCounts(sum(stayed), sum(unreachable))
+
+
+def judge_away_episode(error: np.ndarray, reachable: np.ndarray, rate: float) -> AwayEpisode:
+    """Judge an episode that settled away from its goal.
+
+    Args:
+        error: Error of the settled steps, `T`, in m.
+        reachable: Whether the goal of each of them is reachable.
+        rate: Steps per second.
+    """
+    span = round(SETTLED_S * rate)
+    # After an unreachable goal the robot has as long to come back as after the change.
+    recent = np.array([reachable[max(0, t - span) : t + 1].all() for t in range(len(reachable))])
+    return AwayEpisode(float(error[recent].mean()) if recent.any() else np.nan, bool((~reachable).any()))
+
+
 def _measure_variants(
     setting: Setting, task: str, arms: Sequence[str], seeds: Sequence[int], episodes: int, progress: Progress
-) -> dict[str, list[np.ndarray]]:
-    """Compute the task error by variant and seed, `B T` each."""
+) -> dict[str, list[Episodes]]:
+    """Measure the episodes by variant and seed."""
     parts = range(0, episodes, TOGETHER)
     keys = [(name, seed, first) for seed in seeds for name in arms for first in parts]
     jobs = [(setting, task, name, min(TOGETHER, episodes - first), seed, first) for name, seed, first in keys]
     found = dict(zip(keys, in_processes(_run_episodes, jobs, progress), strict=True))
     return {
-        name: [np.concatenate([found[name, seed, first] for first in parts]) for seed in seeds]
+        name: [
+            Episodes(
+                np.concatenate([found[name, seed, first].error for first in parts]),
+                [episode for first in parts for episode in found[name, seed, first].away],
+            )
+            for seed in seeds
+        ]
         for name in arms
     }
 
 
 def _run_episodes(
     setting: Setting, task: str, arm: str, count: int, seed: int, first: int, *, progress: Progress
-) -> np.ndarray:
-    """Compute the task error of `count` episodes, `B T`."""
+) -> Episodes:
+    """Measure `count` episodes."""
     from wm_robot.agent.batch_agent import BatchAgent
-    from wm_robot.agent.rollout_objective import TorchPlanner
+    from wm_robot.agent.rollout_objective import TorchPlanner, make_posture_planner
     from wm_robot.model.torch_backend import TorchBackend
 
     base = load_bases(setting, [arm])[arm]
     spec = load_spec(setting.robot)
     plans = TorchPlanner(base.model, spec, task=task)
-    crew = BatchAgent(TorchBackend(base.model), plans, spec, seed=seed)
+    postures = make_posture_planner(base.model, spec, task=task)
+    crew = BatchAgent(TorchBackend(base.model), plans, spec, posture_backend=postures, seed=seed)
     sim, goals, change = make_scene(spec, task, count, seed, first)
-    error = TaskError(spec, spec.find_task(task))
-    return measure_task_error(sim, crew, goals, change, error, progress=progress)
+    plants, task_error = RecordedPlants(sim), TaskError(spec, spec.find_task(task))
+    error = measure_task_error(plants, crew, goals, change, task_error, progress=progress)
+    is_point = task_error.uses_gripper
+    away = _judge_away_episodes(sim, np.stack(plants.positions, 1), goals, error) if is_point else []
+    return Episodes(error, away)
+
+
+class RecordedPlants:
+    """Plants that record the true joint positions after each step."""
+
+    def __init__(self, sim: "BatchSim"):
+        self._sim = sim
+        self.positions: list[np.ndarray] = []
+
+    @property
+    def obs(self) -> np.ndarray:
+        return self._sim.obs
+
+    @property
+    def last_action(self) -> np.ndarray:
+        return self._sim.last_action
+
+    def step(self, action: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        found = self._sim.step(action)
+        self.positions.append(self._sim.true_joint_positions().copy())
+        return found
+
+    def compute_true_obs(self) -> np.ndarray:
+        return self._sim.compute_true_obs()
+
+
+def _judge_away_episodes(
+    sim: "BatchSim", positions: np.ndarray, goals: np.ndarray, error: np.ndarray
+) -> list[AwayEpisode]:
+    """Judge the episodes that settled away from their goals.
+
+    Args:
+        positions: True joint positions after each step, `B T J`.
+        goals: `B T+1 G`.
+    """
+    from wm_robot_sim.reachability import find_reachable_steps
+
+    rate = sim.spec.rate
+    start, found = round((BEFORE_S + SETTLED_S) * rate), []
+    for row in np.flatnonzero(_compute_settled_error(error) > ARRIVED):
+        reachable = find_reachable_steps(
+            sim.plant,
+            sim.worlds[row],
+            goals[row, start + 1 :, :3],
+            positions[row, start:],
+            every=round(EXAMINED_S * rate),
+        )
+        found.append(judge_away_episode(error[row, start:], reachable, rate))
+    return found
 
 
 def make_scene(
@@ -134,7 +266,7 @@ def make_scene(
     *,
     before: float = BEFORE_S,
     after: float = AFTER_S,
-) -> tuple[EvaluatedPlants, np.ndarray, HiddenChange]:
+) -> tuple["BatchSim", np.ndarray, HiddenChange]:
     """Make robots, goals `B T+1 G` and the hidden change; worlds and targets depend only on seed and episode.
 
     Args:

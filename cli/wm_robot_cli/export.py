@@ -55,7 +55,7 @@ def export_base(
     try:
         from wm_robot.model.base import load_base
         from wm_robot.planning.mppi import MppiConfig
-        from wm_robot.training.export.base_graphs import check_graphs, export_graphs
+        from wm_robot.training.export.base_graphs import check_graphs, export_graphs, export_posture_plan
     except ImportError as error:
         raise MissingExtraError("wm-robot export", "learn") from error
     base = find_base(base)
@@ -74,6 +74,7 @@ def export_base(
         else:
             assert task is not None
             differences = export_graphs(base, loaded, spec, task=task, planner=planner, plan_only=plan_only)
+            differences |= export_posture_plan(base, loaded, spec, task=task, planner=planner)
     except OnnxMismatchError as error:
         exit_without_onnx_models(str(error))
     print(describe_onnx_models(base, None if check else planner, differences))

@@ -241,7 +241,11 @@ class _BaseTraining:
         from wm_robot.model.calibration import save_calibration
         from wm_robot.model.world_model import WorldModel
         from wm_robot.planning.mppi import MppiConfig
-        from wm_robot.training.export.base_graphs import export_graphs, remove_foreign_graphs
+        from wm_robot.training.export.base_graphs import (
+            export_graphs,
+            export_posture_plan,
+            remove_foreign_graphs,
+        )
         from wm_robot.training.trainer import Trainer
         from wm_robot_cli.calibrate import measure_calibration
         from wm_robot_cli.export import describe_onnx_models
@@ -275,6 +279,7 @@ class _BaseTraining:
         refusal = None
         try:
             differences = export_graphs(self.out, base, self.spec, task=self.task)
+            differences |= export_posture_plan(self.out, base, self.spec, task=self.task)
             print(describe_onnx_models(self.out, MppiConfig(), differences))
         except OnnxMismatchError as error:
             refusal = error

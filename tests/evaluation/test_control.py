@@ -43,7 +43,8 @@ def track_positions() -> TaskError:
     limits = {"kind": "slide", "position": (-100, 100), "velocity": 1, "effort": 1}
     joints = tuple(Joint(name=name, **limits) for name in "xyz")
     motors = tuple(
-        Actuator(name=joint.name, joint=joint.name, kind="position", range=(-1, 1), rate=1) for joint in joints
+        Actuator(name=joint.name, joint=joint.name, kind="position", range=(-1, 1), rate=1)
+        for joint in joints
     )
     # The reward senses velocities too, which do not count in the error.
     spec = RobotSpec(name="slides", rate=50, model="", joints=joints, actuators=motors)

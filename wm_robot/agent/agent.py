@@ -8,7 +8,7 @@ import numpy as np
 from wm_robot.adaptation.consolidation import ConsolidationClient, Learner
 from wm_robot.adaptation.events import AgentEvent
 from wm_robot.adaptation.transition_filter import TransitionFilter
-from wm_robot.agent.backends import select_backends
+from wm_robot.agent.backends import select_backends, select_posture_backend
 from wm_robot.agent.batch_agent import BatchAgent
 from wm_robot.agent.nan_guard import NanGuard
 from wm_robot.agent.onnx_files import OnnxFunctions
@@ -80,6 +80,7 @@ class Agent:
             learner=learner if learns else None,
             plan_monitor=plan_monitor,
             goal_periods=list_goal_periods(spec, spec.find_task(task)),
+            posture_backend=select_posture_backend(base, functions, spec, task=task, plans=plans),
             seed=seed,
         )
         self._transition_filter, self._plan_monitor = transition_filter, plan_monitor
@@ -120,6 +121,12 @@ class Agent:
     def _event_sources(self) -> tuple[TransitionFilter | ConsolidationClient | PlanMonitor | None, ...]:
         """Parts with counters and events."""
         return self._transition_filter, self._batch.consolidation, self._plan_monitor
+
+    @property
+    def is_goal_unreachable(self) -> bool:
+        """Whether no posture of the robot reaches the last goal."""
+        postures = self._batch.goal_postures
+        return postures is not None and bool(postures.is_unreachable.any())
 
     def begin(self, last_action: np.ndarray, restore: Path | str | None = None) -> None:
         """Start from the initial state, or from a saved state.

@@ -5,12 +5,13 @@ import logging
 import numpy as np
 
 from wm_robot.agent.onnx_files import OnnxFunctions
-from wm_robot.agent.onnx_planner import PlannerBackend
+from wm_robot.agent.onnx_planner import OnnxPlanner, PlannerBackend
 from wm_robot.errors import MissingExtraError
 from wm_robot.model.backend import ModelBackend
 from wm_robot.model.base import Base
 from wm_robot.planning.mppi import MppiConfig
 from wm_robot.spec import RobotSpec
+from wm_robot.tasks.goal_postures import add_posture_task, name_posture_task
 
 _log = logging.getLogger(__name__)
 
@@ -45,6 +46,31 @@ def select_backends(
     if why:
         _log.warning("this agent runs with torch: %s", why)
     return lives, plans, why
+
+
+def select_posture_backend(
+    base: Base, functions: OnnxFunctions | None, spec: RobotSpec, *, task: str, plans: PlannerBackend
+) -> PlannerBackend | None:
+    """Select the planner backend that tracks goal postures, of the same kind as that of the task.
+
+    Returns:
+        None for a task without goal postures, and where the base has no exported plan for them, which is logged.
+    """
+    own = add_posture_task(spec, task)
+    if own is None:
+        return None
+    name = name_posture_task(task)
+    exported = functions.posture_plan if functions is not None else None
+    if exported is not None and exported.is_valid_for(own, task=name, planner=plans.planner):
+        return exported.with_iterations(plans.planner.num_iterations)
+    if isinstance(plans, OnnxPlanner):
+        _log.warning(
+            "this agent makes no detours: base %s has no plan that tracks goal postures. Export it: %s",
+            base.digest[:12],
+            _make_export_command(base, task),
+        )
+        return None
+    return _make_torch_planner(base, own, task=name, planner=plans.planner)
 
 
 def _make_torch_planner(base: Base, spec: RobotSpec, *, task: str, planner: MppiConfig) -> PlannerBackend:

@@ -20,7 +20,8 @@ from wm_robot.math.rotations import subtract_angles
 from wm_robot.memory.lifetime_state import LifetimeState, map_values
 from wm_robot.memory.state_arrays import ArrayState
 from wm_robot.model.backend import ModelBackend
-from wm_robot.planning.mppi import Mppi
+from wm_robot.planning.goal_postures import GoalPostures
+from wm_robot.planning.mppi import Iteration, Mppi
 from wm_robot.spec import RobotSpec
 from wm_robot.types import Step
 
@@ -49,6 +50,7 @@ class BatchAgent:
         learner: Learner | None = None,
         plan_monitor: PlanMonitor | None = None,
         goal_periods: Sequence[float] = (),
+        posture_backend: PlannerBackend | None = None,
         seed: int = 0,
     ):
         """Args:
@@ -58,6 +60,7 @@ class BatchAgent:
         learner: Fits residuals of these states; not for an oracle. The caller closes it.
         plan_monitor: Compares the reward that plans predict with the reward that follows.
         goal_periods: From `list_goal_periods`: which goal values are angles that wrap.
+        posture_backend: Planner backend that tracks goal postures, of the same planner config; None: no detours.
         """
         self.spec = spec
         self._goal_periods = np.array(goal_periods, np.float32)
@@ -67,6 +70,8 @@ class BatchAgent:
         )
         self._backend: ModelBackend[np.ndarray] = self.consolidation or bank or backend
         self._planner_backend, self._plan_monitor = planner_backend, plan_monitor
+        self._posture_backend = posture_backend
+        self.goal_postures: GoalPostures | None = None
         self._planner = Mppi(
             planner_backend.planner,
             low=spec.action_low,
@@ -110,6 +115,7 @@ class BatchAgent:
         if self._plan_monitor:
             self._plan_monitor.begin(len(last_action))
         self._planner.reset()
+        self.goal_postures = GoalPostures(self.spec, len(last_action)) if self._posture_backend else None
         self._goals = self._last_plan = None
         self._has_new_plan = False
         self._update_snapshot_content()
@@ -156,13 +162,29 @@ class BatchAgent:
         """
         sensed, goals = _as_float32(obs), self._extrapolate_goals(_as_float32(goal))
         state = self.state if applied is None else append_recent_action(self.state, _as_float32(applied))
-        improve = self._planner_backend.iteration_at(state, sensed, goals)
+        improve = self._select_iteration(state, sensed, goals, _as_float32(goal))
         plan = self._planner.plan(improve, state.recent[:, -1])
         self._last_plan, self._has_new_plan = LastPlan(state, sensed, plan), True
         if self._plan_monitor:
             expect = partial(self._predict_at_plan, state)
             self._plan_monitor.on_plan(sensed, goals, plan, state.recent, expect, goal=goal)
         return plan[:, 0]
+
+    def _select_iteration(
+        self, state: ArrayState, obs: np.ndarray, goals: np.ndarray, goal: np.ndarray
+    ) -> Iteration:
+        """Select the planner's iteration: towards the goal, and for robots on a detour towards a posture."""
+        if self.goal_postures is None or self._posture_backend is None:
+            return self._planner_backend.iteration_at(state, obs, goals)
+        active, postures = self.goal_postures.update(obs, goal)
+        if not active.any():
+            return self._planner_backend.iteration_at(state, obs, goals)
+        targets = np.repeat(postures[:, None], self._planner.config.horizon, 1)
+        detour = self._posture_backend.iteration_at(state, obs, targets)
+        if active.all():
+            return detour
+        direct = self._planner_backend.iteration_at(state, obs, goals)
+        return lambda *search: np.where(active[:, None, None], detour(*search), direct(*search))
 
     def observe(
         self,

@@ -65,6 +65,8 @@ class RobotAgent:
         """Return the newest event, the state of the learner process and of the plan monitor, as plain values."""
         events = self.agent.events
         values: dict[str, object] = {"event": events[-1].description if events else ""}
+        if self.agent.is_goal_unreachable:
+            values["goal_reachable"] = False
         if self._learner is not None:
             values["learner_alive"] = self._learner.is_alive
         if self._plan_monitor is not None:

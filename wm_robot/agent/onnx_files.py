@@ -20,6 +20,7 @@ from wm_robot.model.onnx_backend import OnnxBackend
 from wm_robot.model.onnx_session import OnnxFunction, StateFunction
 from wm_robot.planning.mppi import MppiConfig
 from wm_robot.spec import RobotSpec, Task
+from wm_robot.tasks.goal_postures import name_posture_task
 
 GRAPH_FORMAT = 10
 CARD_FILE, PLAN_FILE, PREDICT_FILE = "graphs.json", "plan.onnx", "predict.onnx"
@@ -38,6 +39,8 @@ class OnnxFunctions(NamedTuple):
     """None where no plan was exported for the task: torch plans."""
     backend: OnnxBackend | None
     """None where the family is not exportable: torch updates the state."""
+    posture_plan: OnnxPlanner | None = None
+    """Plan that tracks the goal postures of the task; None where none was exported."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -148,18 +151,22 @@ def make_functions(
         make_function: Creates a function from a graph.
         task: See `load_functions`.
     """
-    plans, search = read_plans(card), None
-    record = plans.get(next(iter(plans)) if task is None else task)
-    if record is not None:
+    plans = read_plans(card)
+    task = next(iter(plans)) if task is None else task
+
+    def make_planner(record: PlanRecord | None) -> OnnxPlanner | None:
+        if record is None or record.file not in contents:
+            return None
         plan = make_function(contents[record.file], record.file)
-        search = OnnxPlanner(plan, objective=record.objective, planner=record.planner)
+        return OnnxPlanner(plan, objective=record.objective, planner=record.planner)
+
+    search, posture_plan = (make_planner(plans.get(name)) for name in (task, name_posture_task(task)))
     if INITIAL_STATE_FILE not in contents:
-        return OnnxFunctions(search, None)
+        return OnnxFunctions(search, None, posture_plan)
     predict = make_function(contents[PREDICT_FILE], PREDICT_FILE)
     writes = {lives: make_function(contents[name], name) for lives, name in UPDATE_FILES.items()}
-    return OnnxFunctions(
-        search, OnnxBackend(predict, writes, parse_tensors(contents[INITIAL_STATE_FILE], INITIAL_STATE_FILE))
-    )
+    born = parse_tensors(contents[INITIAL_STATE_FILE], INITIAL_STATE_FILE)
+    return OnnxFunctions(search, OnnxBackend(predict, writes, born), posture_plan)
 
 
 def compute_digests(contents: Mapping[str, bytes]) -> dict[str, str]:

@@ -15,6 +15,7 @@ from wm_robot.planning.mppi_iteration import MppiIteration, Objective
 from wm_robot.spec import RobotSpec
 from wm_robot.tasks import Reward, make_reward
 from wm_robot.tasks.catalog import BUILT_IN, check_reward
+from wm_robot.tasks.goal_postures import add_posture_task, name_posture_task
 
 Rollout = Callable[[WorldModel, TensorState, Tensor, Tensor], Tensor]
 """Model, state, latent `B Z` and plans `B N H A` → observation after each action, `B N H O`."""
@@ -39,6 +40,14 @@ class TorchPlanner:
         return self._iteration.bind_objective(
             make_objective(self.model, self._reward, to_tensors(state.model_part()), *moment)
         )
+
+
+def make_posture_planner(
+    model: WorldModel, spec: RobotSpec, *, task: str, planner: MppiConfig | None = None
+) -> TorchPlanner | None:
+    """Create the planner backend that tracks goal postures; None for a task without them."""
+    own = add_posture_task(spec, task)
+    return None if own is None else TorchPlanner(model, own, task=name_posture_task(task), planner=planner)
 
 
 def make_torch_reward(spec: RobotSpec, task: str) -> Reward:

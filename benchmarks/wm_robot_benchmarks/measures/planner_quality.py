@@ -9,7 +9,7 @@ import numpy as np
 from wm_robot.evaluation.control import EvaluatedAgents, measure_task_error
 from wm_robot.progress import Progress
 from wm_robot.tasks import TaskError
-from wm_robot_benchmarks.control import make_scene
+from wm_robot_benchmarks.control import ARRIVED, make_scene
 from wm_robot_benchmarks.harness.processes import in_processes
 from wm_robot_benchmarks.harness.result import Setting, find_base_folder, load_bases
 from wm_robot_benchmarks.measures.plan_timing import make_iteration_export
@@ -21,8 +21,6 @@ SAMPLE_RATIO = 20
 """Ratio of samples: reference planner to default planner, and default planner to control."""
 BEFORE_S, AFTER_S, SETTLED_S = 2.0, 4.0, 1.0
 """Time before the hidden change, after it, and from the change to the settled error, in s."""
-ARRIVED = 0.015
-"""Settled error above which a robot counts as not arrived, in m. A few of these dominate a mean."""
 TOGETHER = 8
 """Episodes in one process."""
 PLANNERS = ("large", "small", "float32")
@@ -60,9 +58,10 @@ def _run_episodes(
     progress: Progress,
 ) -> np.ndarray:
     """Compute the target error of `count` episodes, `B T`, in m."""
+    from wm_robot.agent.backends import select_posture_backend
     from wm_robot.agent.batch_agent import BatchAgent
     from wm_robot.agent.onnx_files import load_functions
-    from wm_robot.agent.rollout_objective import TorchPlanner
+    from wm_robot.agent.rollout_objective import TorchPlanner, make_posture_planner
     from wm_robot.model.torch_backend import TorchBackend
     from wm_robot.planning.mppi import MppiConfig
     from wm_robot.robots import load_spec
@@ -78,13 +77,23 @@ def _run_episodes(
         # The reference planner imagines all of its plans.
         planner = replace(planner, num_samples=samples, num_rollouts=samples)
         plans = TorchPlanner(base.model, spec, task=task, planner=planner)
-        crew: EvaluatedAgents = BatchAgent(TorchBackend(base.model), plans, spec, seed=seed)
+        postures = make_posture_planner(base.model, spec, task=task, planner=planner)
+        crew: EvaluatedAgents = BatchAgent(
+            TorchBackend(base.model), plans, spec, posture_backend=postures, seed=seed
+        )
     else:
         graphs = load_functions(find_base_folder(setting, memory), base)
         _, graph_of = make_iteration_export(setting, base.model, planner)
         assert graphs is not None and graphs.backend is not None
         seeds = (100 * seed + first + i for i in range(count))
-        crew = _AgentBatch([BatchAgent(graphs.backend, graph_of(content), spec, seed=each) for each in seeds])
+        plan = graph_of(content)
+        posture_plan = select_posture_backend(base, graphs, spec, task=task, plans=plan)
+        crew = _AgentBatch(
+            [
+                BatchAgent(graphs.backend, plan, spec, posture_backend=posture_plan, seed=each)
+                for each in seeds
+            ]
+        )
     error = TaskError(spec, spec.find_task(task))
     return measure_task_error(sim, crew, goals, change, error, progress=progress)
 

@@ -35,6 +35,7 @@ from wm_robot.model.onnx_session import OnnxFunction, StateFunction
 from wm_robot.planning.mppi import MppiConfig
 from wm_robot.spec import RobotSpec
 from wm_robot.tasks import is_reward_available
+from wm_robot.tasks.goal_postures import add_posture_task, name_posture_task
 from wm_robot.training.export.plan_iteration import PlanIterationExport
 from wm_robot.training.export.reference_runtime import ReferenceFunction, has_reference
 from wm_robot.training.export.update_step import UpdateStepExport
@@ -118,6 +119,24 @@ def export_graphs(
     write_file(folder / CARD_FILE, json.dumps(new_card, indent=1).encode())
     _remove_files(folder, _list_graph_files(folder) - {*kept, *contents})
     return differences
+
+
+def export_posture_plan(
+    folder: str | Path, base: Base, spec: RobotSpec, *, task: str, planner: MppiConfig | None = None
+) -> dict[str, float]:
+    """Export the plan that tracks goal postures of a task, beside the plan of the task itself.
+
+    Returns:
+        Largest difference to torch; empty for a task without goal postures.
+
+    Raises:
+        GraphError: See `export_graphs`.
+    """
+    own, name = add_posture_task(spec, task), name_posture_task(task)
+    if own is None:
+        return {}
+    found = export_graphs(folder, base, own, task=name, planner=planner, plan_only=True)
+    return {"posture plan": found["plan"]}
 
 
 def _read_kept_files(folder: Path, base: Base) -> tuple[dict[str, Any], dict[str, bytes]]:
