@@ -39,8 +39,8 @@ EXAMINED_S = 0.2
 TOGETHER = 64
 """Episodes in a batch: more do not fit in the cache."""
 AWAY_NOTE = (
-    f"stayed_away: settled more than {1000 * ARRIVED:.0f} mm from goals that are reachable; unreachable: settled as far "
-    "away with a goal that no posture of the robot in its world holds"
+    f"stayed_away: settled more than {1000 * ARRIVED:.0f} mm from goals that are reachable; unreachable: settled as "
+    "far away with a goal that no posture of the robot in its world holds"
 )
 
 
