@@ -27,7 +27,8 @@ class EvaluatedAgents(Protocol):
 class EvaluatedPlants(Protocol):
     """Batch of `B` robots."""
 
-    obs: np.ndarray
+    @property
+    def obs(self) -> np.ndarray: ...
 
     @property
     def last_action(self) -> np.ndarray: ...
