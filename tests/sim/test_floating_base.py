@@ -175,7 +175,7 @@ def test_only_a_floating_base_is_in_the_digest_and_its_home_is_not(crawler):
     assert faster.compute_digest() != crawler.compute_digest()
 
 
-def test_two_floating_bases_are_not_one_robot(tmp_path):
+def test_two_floating_bases_are_not_one_robot(tmp_path, capsys):
     tied = CRAWLER.replace(
         "</worldbody>",
         '<body name="rider" pos="0 0 0.6"><freejoint/><geom size="0.03" mass="0.1"/></body></worldbody>'
@@ -184,3 +184,5 @@ def test_two_floating_bases_are_not_one_robot(tmp_path):
     (tmp_path / "two.xml").write_text(tied)
     with pytest.raises(SystemExit):
         main(["new", "two", "--mjcf", str(tmp_path / "two.xml"), "--out", str(tmp_path)])
+    said = capsys.readouterr().err
+    assert "the floating bodies 'trunk', 'rider'" in said and not (tmp_path / "two.yaml").exists()

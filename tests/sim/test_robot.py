@@ -78,7 +78,9 @@ def test_the_gate_of_a_shipped_robot_is_range_and_rate_as_in_training(name):
         clipped = np.minimum(np.maximum(action, spec.action_low), spec.action_high)
         trained = np.minimum(np.maximum(clipped, before - spec.action_step), before + spec.action_step)
         before = robot.write(action)
-        if (np.abs(sensed[len(spec.joints) :]) <= [joint.velocity for joint in spec.joints]).all():
+        if (
+            np.abs(sensed[spec.layout.find_channels("velocity")]) <= [joint.velocity for joint in spec.joints]
+        ).all():
             np.testing.assert_array_equal(before, trained)
 
 

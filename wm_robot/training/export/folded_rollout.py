@@ -37,6 +37,7 @@ def imagine_folded(
     entrance, itself = make_input_layer(model, state), torch.eye(sensors)
     weight = entrance.weight * rows[:, None]
     channels = model.channels
+    # Of special channels the inputs are not the observation, which is then added below.
     if not channels.has_special:
         weight = weight + F.pad(itself, (0, weight.shape[1] - sensors, c.width, 0))
     up = entrance.up[0] * rows[:, None]
@@ -61,11 +62,8 @@ def imagine_folded(
         for k in range(plans.shape[1]):
             # The previous action and the action.
             acted = part[:, k * c.action : (k + 2) * c.action]
-            given = (
-                torch.cat([channels.expand(torch.cat([y, latent], 1)), acted], 1)
-                if channels.wraps
-                else (torch.cat([y, latent, acted], 1))
-            )
+            observed = [channels.expand(torch.cat([y, latent], 1))] if channels.wraps else [y, latent]
+            given = torch.cat([*observed, acted], 1)
             h, straight = torch.addmm(bias, given, enter).split([c.width, sensors], 1)
             h = F.silu(h)
             for i, read in enumerate(readers):
