@@ -177,6 +177,11 @@ def train_base(
             )
         )
     for base in bases:
+        if base.out.absolute() == base.work.absolute():
+            raise ConfigError(
+                f"--out and --work would both write {base.out}; the base and its checkpoints need two folders. Set "
+                f"--work {base.work.parent}/work"
+            )
         for folder, argument in ((base.out, "--out"), (base.work, "--work"), (base.data, "--data")):
             check_writable(folder, argument)
     refused, waiting = [], [base for base in bases if not (all_bases and base.find_complete())]

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import yaml
 
-pytestmark = [pytest.mark.learn, pytest.mark.sim, pytest.mark.soak]
+pytestmark = [pytest.mark.learn, pytest.mark.sim, pytest.mark.soak, pytest.mark.timeout(900)]
 pytest.importorskip("torch")
 pytest.importorskip("mujoco")
 
@@ -30,6 +30,10 @@ TINY = {
     "pretrain_state": False,
     "curriculum": False,
 }
+
+
+MANY = {"updates": 8, "batch_size": 2, "steps": 12}
+"""For thirty joints, whose 214 physical parameters an `ekf` estimates at every step of a segment."""
 
 
 def make_robot(folder: Path, joints: int, rate: float, size: float) -> Path:
@@ -77,7 +81,8 @@ def make_robot(folder: Path, joints: int, rate: float, size: float) -> Path:
 def test_a_robot_at_the_edge_is_trained_plans_and_learns(tmp_path, monkeypatch, joints, rate, size, memory):
     monkeypatch.chdir(tmp_path)
     path = make_robot(tmp_path, joints, rate, size)
-    train_base(str(path), **TINY, memory=memory, out=tmp_path / "base")
+    size_of_training = {**TINY, **(MANY if joints == 30 else {})}
+    train_base(str(path), **size_of_training, memory=memory, out=tmp_path / "base")
     spec, base = load_spec(path), load_base(tmp_path / "base")
     losses = [point["surprise"] for point in base.manifest["card"]["curve"]]
     assert np.isfinite(losses).all()

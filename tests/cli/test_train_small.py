@@ -177,3 +177,9 @@ def test_what_cannot_work_is_refused_before_anything_is_simulated(folder, capsys
     with pytest.raises((ConfigError, SpecError), match=words):
         train(make_leg(folder, **{"tasks": TASKS, **changes}), folder)
     assert "collecting" not in capsys.readouterr().out
+
+
+def test_a_base_and_its_checkpoints_need_two_folders(folder):
+    words = "would both write .*leg-ekf; .* Set --work .*/work"
+    with pytest.raises(ConfigError, match=words):
+        train(make_leg(folder, tasks=TASKS), folder, out=folder / "leg-ekf", work=folder)
