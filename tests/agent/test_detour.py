@@ -13,7 +13,7 @@ from wm_robot.agent.rollout_objective import make_iteration, make_torch_reward
 from wm_robot.math.inverse_kinematics import TipKinematics
 from wm_robot.memory.lifetime_state import LearnedState, LifetimeState
 from wm_robot.model.backend import Prediction
-from wm_robot.planning.goal_postures import NEAR
+from wm_robot.planning.goal_postures import NEAR, make_posture_config
 from wm_robot.planning.mppi import MppiConfig
 from wm_robot.robots import load_spec
 from wm_robot.tasks.goal_postures import add_posture_task, name_posture_task
@@ -49,8 +49,8 @@ class ServoObjective:
 class Servos:
     """A model and a planner backend of ideal servos."""
 
-    def __init__(self, spec, task):
-        self.planner = MppiConfig()
+    def __init__(self, spec, task, planner=None):
+        self.planner = planner or MppiConfig()
         self._reward, self._iteration = make_torch_reward(spec, task), make_iteration(spec, self.planner)
 
     def initial_state(self, *, initial_action, truth=None):
@@ -73,7 +73,8 @@ class Servos:
 def drive(postures, steps=150):
     """Errors of two arms over time, the first at the end of its first joint, and the number of detours."""
     own = add_posture_task(SPEC, "reach")
-    backend = Servos(own, name_posture_task("reach")) if postures else None
+    config = make_posture_config(MppiConfig())
+    backend = Servos(own, name_posture_task("reach"), config) if postures else None
     servos = Servos(SPEC, "reach")
     crew = BatchAgent(servos, servos, SPEC, posture_backend=backend)
     position, errors = START.copy(), []

@@ -13,10 +13,13 @@ from wm_robot_benchmarks.control import (
     AFTER_S,
     BEFORE_S,
     SETTLED_S,
+    AwayEpisode,
     _compute_figures,
     _compute_settled_error,
+    _count_away,
     _make_row,
     choose_task,
+    judge_away_episode,
 )
 
 RATE = 50
@@ -82,3 +85,25 @@ def test_a_ratio_to_an_oracle_that_is_no_better_than_robust_is_refused():
     assert figures["error_vs_oracle"] == Comparison(None, "no gap: oracle 4 is no better than robust 3")
     # The median is not moved by one episode.
     assert figures["median_vs_oracle"] == Comparison(2.0)
+
+
+def test_an_episode_is_judged_where_its_goal_was_reachable_for_a_second():
+    error, reachable = np.full(200, 0.1), np.ones(200, bool)
+    reachable[:100] = False
+    error[150:] = 0.004
+    # Of the second after the last unreachable goal nothing counts.
+    assert judge_away_episode(error, reachable, RATE) == AwayEpisode(pytest.approx(0.004), True)
+    assert judge_away_episode(error, np.ones(200, bool), RATE) == AwayEpisode(
+        pytest.approx(error.mean()), False
+    )
+    assert np.isnan(judge_away_episode(error, np.zeros(200, bool), RATE).error)
+
+
+def test_episodes_that_stayed_away_and_those_with_unreachable_goals_are_counted_apart():
+    episodes = [
+        AwayEpisode(0.1, False),
+        AwayEpisode(0.1, True),
+        AwayEpisode(0.004, True),
+        AwayEpisode(np.nan, True),
+    ]
+    assert _count_away(episodes) == (2, 2)

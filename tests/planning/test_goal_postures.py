@@ -5,6 +5,7 @@ import pytest
 
 from wm_robot.math.inverse_kinematics import TipKinematics
 from wm_robot.planning.goal_postures import (
+    AHEAD,
     APART,
     DETOUR_S,
     FAR,
@@ -108,7 +109,9 @@ def test_robots_of_a_batch_search_for_themselves():
     alone = make_search()
     for _ in hold(alone, obs[0, :6].astype(np.float64), GOAL.astype(np.float32).astype(np.float64), 60):
         pass
-    np.testing.assert_array_equal(postures[0], alone.posture.astype(np.float32))
+    # The planner gets a part of the way that a plan can nearly do.
+    towards = BEHIND + np.clip(alone.posture - BEHIND, -AHEAD, AHEAD)
+    np.testing.assert_allclose(postures[0], towards, atol=1e-6)
 
 
 def test_readings_that_are_not_finite_leave_a_search_as_it_is():

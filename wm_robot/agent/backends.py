@@ -9,6 +9,7 @@ from wm_robot.agent.onnx_planner import OnnxPlanner, PlannerBackend
 from wm_robot.errors import MissingExtraError
 from wm_robot.model.backend import ModelBackend
 from wm_robot.model.base import Base
+from wm_robot.planning.goal_postures import make_posture_config
 from wm_robot.planning.mppi import MppiConfig
 from wm_robot.spec import RobotSpec
 from wm_robot.tasks.goal_postures import add_posture_task, name_posture_task
@@ -59,9 +60,9 @@ def select_posture_backend(
     own = add_posture_task(spec, task)
     if own is None:
         return None
-    name = name_posture_task(task)
+    name, planner = name_posture_task(task), make_posture_config(plans.planner)
     exported = functions.posture_plan if functions is not None else None
-    if exported is not None and exported.is_valid_for(own, task=name, planner=plans.planner):
+    if exported is not None and exported.is_valid_for(own, task=name, planner=planner):
         return exported.with_iterations(plans.planner.num_iterations)
     if isinstance(plans, OnnxPlanner):
         _log.warning(
@@ -70,7 +71,7 @@ def select_posture_backend(
             _make_export_command(base, task),
         )
         return None
-    return _make_torch_planner(base, own, task=name, planner=plans.planner)
+    return _make_torch_planner(base, own, task=name, planner=planner)
 
 
 def _make_torch_planner(base: Base, spec: RobotSpec, *, task: str, planner: MppiConfig) -> PlannerBackend:

@@ -10,6 +10,7 @@ from torch import Tensor
 from wm_robot.memory.state_arrays import ArrayState
 from wm_robot.model.torch_backend import TensorState, to_tensors
 from wm_robot.model.world_model import WorldModel
+from wm_robot.planning.goal_postures import make_posture_config
 from wm_robot.planning.mppi import Iteration, MppiConfig
 from wm_robot.planning.mppi_iteration import MppiIteration, Objective
 from wm_robot.spec import RobotSpec
@@ -47,7 +48,10 @@ def make_posture_planner(
 ) -> TorchPlanner | None:
     """Create the planner backend that tracks goal postures; None for a task without them."""
     own = add_posture_task(spec, task)
-    return None if own is None else TorchPlanner(model, own, task=name_posture_task(task), planner=planner)
+    if own is None:
+        return None
+    planner = make_posture_config(planner or MppiConfig())
+    return TorchPlanner(model, own, task=name_posture_task(task), planner=planner)
 
 
 def make_torch_reward(spec: RobotSpec, task: str) -> Reward:

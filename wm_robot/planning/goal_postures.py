@@ -7,11 +7,13 @@ all of the joint ranges, and the planner tracks the nearest one in joint space: 
 
 import logging
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 from jaxtyping import Bool, Float
 
 from wm_robot.math.inverse_kinematics import TipKinematics
+from wm_robot.planning.mppi import MppiConfig
 from wm_robot.spec import RobotSpec
 
 _log = logging.getLogger(__name__)
@@ -30,7 +32,7 @@ TOLERANCE = 0.01
 """Largest tip error of a goal posture, in m: starts follow a moving goal with a lag."""
 LOST = 0.02
 """Tip error above which a start lost a moving goal, in m."""
-PROGRESS_S, PROGRESS = 0.2, 0.95
+PROGRESS_S, PROGRESS = 0.3, 0.9
 """Time in which plans must reduce the tip error to this part of it."""
 DETOUR_S = 2.0
 """Longest duration of a detour, in s; then another posture is tried."""
@@ -40,8 +42,15 @@ APART = 0.3
 """Smallest distance of another posture from the present one, in rad (m)."""
 REJECTED_RADIUS = 0.5
 """Postures within this distance of one that was tried in vain are not tried, in rad (m)."""
+AHEAD = 0.35
+"""Largest distance of the tracked joint positions from the present ones, in rad (m): what a plan can nearly do."""
 MARGIN = 0.15
 """Preferred distance of a posture from the ends of the joint ranges, in rad (m)."""
+
+
+def make_posture_config(planner: MppiConfig) -> MppiConfig:
+    """Return the planner config for postures: far from its goal, a plan must be feasible throughout."""
+    return replace(planner, limit_refinements=True)
 
 
 class PostureSearch:
@@ -70,7 +79,7 @@ class PostureSearch:
 
         Near the goal this is the forward kinematics of one posture; else one more iteration of all starts.
         """
-        tip = self._kinematics.compute_tip(position[None])[0][0]
+        self.tip = tip = self._kinematics.compute_tip(position[None])[0][0]
         error = float(np.sqrt(((tip - goal) ** 2).sum()))
         if error < NEAR or (self._rows is None and error < FAR):
             if self._rows is not None or self.is_unreachable:
@@ -203,7 +212,9 @@ class GoalPostures:
                 search.update(position[i], point[i])
         active = np.array([search.posture is not None for search in self.searches])
         postures = [
-            position[i] if search.posture is None else search.posture
+            position[i]
+            if search.posture is None
+            else position[i] + np.clip(search.posture - position[i], -AHEAD, AHEAD)
             for i, search in enumerate(self.searches)
         ]
         return active, np.stack(postures).astype(np.float32)

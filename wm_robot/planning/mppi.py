@@ -41,6 +41,9 @@ class MppiConfig:
     """Smallest standard deviation, as a fraction of `noise_std`; each plan draws its own between the two."""
     num_knots: int = 2
     """Points between which the noise is linear: plans are smooth, and the search has fewer dimensions."""
+    limit_refinements: bool = False
+    """Limit the plans of the refinements to range and rate. Otherwise their mean alone is limited, which is faster.
+    Far from the goal that mean may be a plan that goes back first, and no more than that is left of it."""
     control_cost: float = 0.05
     """Cost per step of an action at an end of its range, in the unit of the score; quadratic, so half-way it is a
     quarter. Without it, joints that a task leaves free drift into corners that no short plan can leave."""

@@ -102,6 +102,8 @@ class MppiIteration:
         for number in range(1, self.config.refine_iterations + 1):
             # With alternating sign, so that each noise sample is used twice.
             near = refined + (-REFINE_SHRINK) ** number * noise
+            if self.config.limit_refinements:
+                near = self._limit_plans(near, last_action)
             scores = self.compute_value(objective, foretold(near), near)
             refined = self._mean_by_score(near, scores, self._elite_scores(scores))
         whole = _is_finite(refined.sum((1, 2, 3), keepdim=True))

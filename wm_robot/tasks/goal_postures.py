@@ -7,6 +7,8 @@ from wm_robot.spec import RobotSpec, Task
 POINT_REWARD = "reach"
 """Reward whose goal starts with a point for the tip."""
 POSTURE_SUFFIX = "-posture"
+SPEED_COST = 0.001
+"""Cost of joint speed on a detour: small, since it is fast or of no use."""
 
 
 def name_posture_task(task: str) -> str:
@@ -26,8 +28,7 @@ def make_posture_task(spec: RobotSpec, task: str) -> Task | None:
         return None
     if not {"position", "velocity"}.issubset(spec.interfaces):
         return None
-    speed_cost = named.parameters.get("speed_cost", 0.0)
-    parameters = {"joints": joints, "speed_cost": speed_cost}
+    parameters = {"joints": joints, "speed_cost": SPEED_COST}
     return Task(reward="track_joints", goal=len(joints), parameters=parameters)
 
 

@@ -32,6 +32,7 @@ from wm_robot.io.durable import remove_file, write_file
 from wm_robot.memory.registry import find_family
 from wm_robot.model.base import Base
 from wm_robot.model.onnx_session import OnnxFunction, StateFunction
+from wm_robot.planning.goal_postures import make_posture_config
 from wm_robot.planning.mppi import MppiConfig
 from wm_robot.spec import RobotSpec
 from wm_robot.tasks import is_reward_available
@@ -135,7 +136,8 @@ def export_posture_plan(
     own, name = add_posture_task(spec, task), name_posture_task(task)
     if own is None:
         return {}
-    found = export_graphs(folder, base, own, task=name, planner=planner, plan_only=True)
+    config = make_posture_config(planner or MppiConfig())
+    found = export_graphs(folder, base, own, task=name, planner=config, plan_only=True)
     return {"posture plan": found["plan"]}
 
 
