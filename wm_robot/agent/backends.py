@@ -65,7 +65,7 @@ def select_posture_backend(
     if exported is not None and exported.is_valid_for(own, task=name, planner=planner):
         return exported.with_iterations(plans.planner.num_iterations)
     if isinstance(plans, OnnxPlanner):
-        _log.warning(
+        _log.info(
             "this agent makes no detours: base %s has no plan that tracks goal postures. Export it: %s",
             base.digest[:12],
             _make_export_command(base, task),
