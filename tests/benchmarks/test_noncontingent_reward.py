@@ -47,8 +47,8 @@ class Plants:
         self.obs = np.concatenate([action, 0 * action], 1)
         return self.obs, action
 
-    def compute_gripper_position(self):
-        return self.obs[:, :3]
+    def compute_true_obs(self):
+        return self.obs
 
 
 class Worker:
