@@ -113,4 +113,4 @@ def _describe_training_time(robot: str, task: str) -> str:
     except WmRobotError:
         # The training itself gives the reason.
         return ""
-    return f"about {estimate.minutes:.0f} min"
+    return f"about {estimate.minutes:.0f} min on this machine"

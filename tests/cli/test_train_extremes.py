@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import yaml
 
-pytestmark = [pytest.mark.learn, pytest.mark.sim, pytest.mark.soak, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.learn, pytest.mark.sim, pytest.mark.soak, pytest.mark.timeout(1800)]
 pytest.importorskip("torch")
 pytest.importorskip("mujoco")
 
