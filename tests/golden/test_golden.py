@@ -599,8 +599,8 @@ def test_a_shipped_base_predicts_plans_and_resumes_as_recorded(name):
     )
 
 
-def test_every_shipped_base_has_a_golden_file():
-    shipped = {card.parent.name for card in (ROOT / "bases").glob("*/base.json")}
+def test_every_shipped_base_of_the_arm_has_a_golden_file():
+    shipped = {card.parent.name for card in (ROOT / "bases").glob("arm-*/base.json")}
     assert shipped == set(BASES) == {path.stem for path in HERE.glob("*.npz")} - {"stream"}
 
 
