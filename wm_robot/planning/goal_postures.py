@@ -79,7 +79,7 @@ class PostureSearch:
 
         Near the goal this is the forward kinematics of one posture; else one more iteration of all starts.
         """
-        self.tip = tip = self._kinematics.compute_tip(position[None])[0][0]
+        tip = self._kinematics.compute_tip(position[None])[0][0]
         error = float(np.sqrt(((tip - goal) ** 2).sum()))
         if error < NEAR or (self._rows is None and error < FAR):
             if self._rows is not None or self.is_unreachable:
