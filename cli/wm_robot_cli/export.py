@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, NoReturn
 
@@ -63,8 +64,12 @@ def export_base(
         check_writable(base, "BASE")
     loaded = load_base(base)
     spec = load_spec(robot or loaded.manifest["robot"])
-    given = {"num_samples": samples, "horizon": horizon}
-    planner = MppiConfig(**{name: size for name, size in given.items() if size is not None})
+    default = MppiConfig()
+    planner = replace(
+        default,
+        num_samples=default.num_samples if samples is None else samples,
+        horizon=default.horizon if horizon is None else horizon,
+    )
     plan_only = task is not None or reward is not None
     if not check or plan_only:
         spec, task = choose_task(spec, task, reward, goal_size)

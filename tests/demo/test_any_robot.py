@@ -185,10 +185,10 @@ def test_a_robot_that_declares_nothing_is_refused_in_one_sentence(tmp_path):
 def test_a_robot_without_a_base_is_told_how_to_train_it(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     options = DemoOptions(
-        output_folder=tmp_path, robot="so101", ros=False, describe_training_time=lambda: "about 90 min"
+        output_folder=tmp_path, robot="cartpole", ros=False, describe_training_time=lambda: "about 90 min"
     )
-    words = r"no base in bases/so101-ekf. Train it first: wm-robot train so101 --all \(about 90 min\)"
-    with pytest.raises(SnapshotError, match=f"robot 'so101' has {words}"):
+    words = r"no base in bases/cartpole-ekf. Train it first: wm-robot train cartpole --all \(about 90 min\)"
+    with pytest.raises(SnapshotError, match=f"robot 'cartpole' has {words}"):
         run_demo(options, None)
 
 
