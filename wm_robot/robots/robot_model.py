@@ -162,7 +162,7 @@ class RobotModel:
     def find_free_body(self, joint_names: Sequence[str]) -> str:
         """Find the body with a free joint that carries any of these joints; empty if the base of all is fixed."""
         free = {joint.body for joint in self.joints if joint.kind == "free"}
-        bodies = {joint.body for joint in self.joints if joint.name in joint_names}
+        bodies = {joint.body for joint in self.joints if joint.name in joint_names and joint.kind != "free"}
         roots = {self._list_ancestors(body, WORLD)[0].name for body in bodies if body != WORLD}
         return next(iter(sorted(roots & free)), "")
 
