@@ -1,4 +1,4 @@
-"""Robots of other packages go from their model to a trained base, or are refused with a reason."""
+"""Robots of other packages go from their model to a trained base without a change of their files."""
 
 import subprocess
 import sys
