@@ -63,7 +63,7 @@ class ControlBench(MemoryBench, SeededBench):
     def run(self, progress: Progress) -> Result:
         setting = self.make_setting()
         spec = load_spec(self.robot)
-        task = choose_task(spec, self.task)
+        task = select_measured_task(spec, self.task)
         error_of_task = TaskError(spec, spec.find_task(task))
         require(self.episodes >= 2, f"episodes is {self.episodes}; it must be at least 2")
         seeds = setting.seeds
@@ -110,7 +110,7 @@ class ControlBench(MemoryBench, SeededBench):
         )
 
 
-def choose_task(spec: RobotSpec, task: str | None = None) -> str:
+def select_measured_task(spec: RobotSpec, task: str | None = None) -> str:
     """Return a task of a robot, by default its first.
 
     Raises:

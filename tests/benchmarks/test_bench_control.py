@@ -18,7 +18,7 @@ from wm_robot_benchmarks.control import (
     _compute_settled_error,
     _count_away,
     _make_row,
-    choose_task,
+    select_measured_task,
     judge_away_episode,
 )
 
@@ -57,9 +57,9 @@ def test_an_episode_is_solved_whose_settled_error_is_within_the_tolerance():
 
 def test_a_robot_without_a_task_is_refused():
     spec = load_spec("so101")
-    assert choose_task(spec) == "reach" and choose_task(spec, "hold") == "hold"
+    assert select_measured_task(spec) == "reach" and select_measured_task(spec, "hold") == "hold"
     with pytest.raises(ConfigError, match="robot 'so101' has no task. Add one"):
-        choose_task(replace(spec, tasks={}))
+        select_measured_task(replace(spec, tasks={}))
 
 
 def test_ratios_are_of_means_and_of_medians():
