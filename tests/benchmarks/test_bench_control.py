@@ -18,8 +18,8 @@ from wm_robot_benchmarks.control import (
     _compute_settled_error,
     _count_away,
     _make_row,
-    select_measured_task,
     judge_away_episode,
+    select_measured_task,
 )
 
 RATE = 50
