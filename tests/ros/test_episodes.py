@@ -45,7 +45,7 @@ def live(start, environment, tmp_path):
         wait(place.session.exists, "no recorder")
         living = start([*agent, "-p", f'report:="{place.report}"'])
         # However late an agent is on a busy machine, it is to go on living.
-        parameters = {"robot": "arm", "duration": seconds, "hold_if_late": False}
+        parameters = {"robot": "arm", "duration": seconds, "hold_if_late": False, "min_subscribers": 2}
         plant = start(make_node_command("plant_node", parameters, namespace="one"))
         assert plant.wait_for_exit(60) == 0
         assert living.stop_process() == 0 and recorder.stop_process() == 0

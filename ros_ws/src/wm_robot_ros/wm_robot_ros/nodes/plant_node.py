@@ -73,6 +73,7 @@ class PlantParameters:
     change_time: float
     change_world: str
     duration: float
+    min_subscribers: int
     commands: CommandParameters
     require_signed: bool
     keys: str
@@ -104,6 +105,13 @@ class PlantParameters:
                 0.0,
                 "time from the first command to the end, in s; 0: unlimited",
                 bounds=(0, 1e9),
+            ),
+            min_subscribers=declare_parameter(
+                node,
+                "min_subscribers",
+                0,
+                "minimum number of subscribers of joint_states and of applied_command before the first is sent",
+                bounds=(0, 64),
             ),
             commands=CommandParameters.declare_parameters(node, armed=True),
             require_signed=declare_parameter(
@@ -168,6 +176,8 @@ class PlantNode(Node):
         self._num_periods = 0
         """Number of periods since the first command."""
         self._change_due = config.change_time >= 0
+        self._has_subscribers = False
+        """Whether there have been enough subscribers."""
 
         self._observation_publisher = self.create_publisher(JointState, "joint_states", OUTPUT_QOS)
         self._applied_publisher = self.create_publisher(JointState, "applied_command", OUTPUT_QOS)
@@ -220,6 +230,8 @@ class PlantNode(Node):
         if applied is None or not commands.clock.is_running(self._read_clock()):
             # The agent would act on invalid stamps, and learn from them.
             return
+        if not self._check_subscribers():
+            return
         stamp = commands.make_stamp()
         # The observation comes last, so that target and applied command arrive before it.
         commands.publish_intervention(stamp, violations)
@@ -230,6 +242,14 @@ class PlantNode(Node):
         if self.spec.chain:
             self._gripper.publish(convert.make_point_message(self.robot.compute_gripper_position(), stamp))
         self._log_period(stamp, violations)
+
+    def _check_subscribers(self) -> bool:
+        """Whether there are, or have been, enough subscribers; a recorder that comes later misses the start."""
+        publishers = (self._observation_publisher, self._applied_publisher)
+        self._has_subscribers = self._has_subscribers or all(
+            publisher.get_subscription_count() >= self.config.min_subscribers for publisher in publishers
+        )
+        return self._has_subscribers
 
     def _log_period(self, stamp: int, violations: tuple[LimitViolation, ...]) -> None:
         remote, arbiter = self.commands.remote, self.commands.arbiter
