@@ -158,8 +158,8 @@ def test_a_long_delay_is_covered_by_the_actions_that_the_model_receives(folder, 
 
 
 def test_a_delay_as_long_as_a_plan_is_refused_before_anything_is_simulated(folder):
-    spec = make_leg(folder, tasks=TASKS, world={"delay": [0, 30]})
-    words = "world.delay up to 30 physics steps, 6 control periods of 5; a plan has 6 steps. .* at most 25"
+    spec = make_leg(folder, tasks=TASKS, world={"delay": [0, 50]})
+    words = "world.delay up to 50 physics steps, 10 control periods of 5; a plan has 10 steps. .* at most 45"
     with pytest.raises(SpecError, match=words):
         train(spec, folder)
     assert not list(folder.rglob("*.safetensors"))

@@ -1,4 +1,4 @@
-"""A plan of six steps balances a cart-pole, since the reward counts how far the pole falls."""
+"""A plan of the default length balances a cart-pole, since the reward counts how far the pole falls."""
 
 import numpy as np
 import pytest
@@ -52,11 +52,11 @@ class CartPoles:
 
 
 @pytest.mark.parametrize(("delay", "gain", "model_gain"), [(0, 1.0, 1.0), (3, 0.5, 1.0), (3, 1.5, 1.0)])
-def test_six_steps_balance_a_cart_pole_of_delay_and_wrong_gain(delay, gain, model_gain):
+def test_the_default_plan_balances_a_cart_pole_of_delay_and_wrong_gain(delay, gain, model_gain):
     spec = load_spec("cartpole")
     reward = make_reward(spec, Task(reward="balance"))
     limits = {"low": spec.action_low, "high": spec.action_high, "max_step": spec.action_step}
-    config = MppiConfig(horizon=6)
+    config = MppiConfig()
     planner, iteration = Mppi(config, **limits), MppiIteration(config, **limits)
     rng = np.random.default_rng(0)
     state = torch.from_numpy(rng.uniform(-0.15, 0.15, (ROBOTS, 4)).astype(np.float32))

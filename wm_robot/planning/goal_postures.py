@@ -1,6 +1,6 @@
 """Goal postures: where the search should end when no plan of the horizon leads to the goal.
 
-A plan looks a tenth of a second ahead. An arm with a joint at its end, or leant back over its shoulder, is on a
+A plan looks a fifth of a second ahead. An arm with a joint at its end, or leant back over its shoulder, is on a
 branch of the inverse kinematics from which no such plan leads to the goal. Then postures for the goal are searched in
 all of the joint ranges, and the planner tracks the nearest one in joint space: a detour.
 """

@@ -21,12 +21,12 @@ class MppiConfig:
 
     num_samples: int = 64
     """Number of plans in each iteration and in each of its rounds."""
-    num_rollouts: int = 8
+    num_rollouts: int = 2
     """Number of those plans that are imagined. The others, and all plans of the rounds, use a linear prediction
     in the plan; without rounds all plans are imagined."""
-    horizon: int = 6
-    """Steps of a plan: slightly more than the delay and lag of the servos. A longer plan has more numbers to search,
-    and takes longer."""
+    horizon: int = 10
+    """Steps of a plan: those over which the model is trained. With six, `so101` stays away from goals three times as
+    often; a longer plan has more numbers to search, and takes longer."""
     num_iterations: int = 1
     refine_iterations: int = 6
     """Refinements of an iteration, each with less noise than the one before. They use a linear prediction in the

@@ -64,7 +64,7 @@ def make_balance_reward(
     r"""Return the reward of a pole that starts near upright: 1 if it stays there, at most.
 
     The reward is :math:`\cos θ - (\sin θ + τ \dot θ + k (x + T \dot x))^2 / w^2` after the step. The sum in brackets
-    predicts how far the pole falls without an action, so a plan of a tenth of a second only needs to keep it at zero.
+    predicts how far the pole falls without an action, so a plan of a fifth of a second only needs to keep it at zero.
     Its last part leans the pole towards the middle of the rail, which brings the cart back. The angle θ is 0 upright.
     The task has no goal.
 
