@@ -10,6 +10,20 @@ from wm_robot.model.config import ModelConfig
 from wm_robot.planning.mppi import MppiConfig
 from wm_robot.spec import RobotSpec
 
+JOINT = {"position": [-1.0, 1.0], "velocity": 1.0, "effort": 1.0}
+POINT = RobotSpec.from_dict(
+    {
+        "name": "point",
+        "rate": 50,
+        "model": "point.xml",
+        "joints": [{"name": "x", **JOINT}],
+        "actuators": [{"name": "x", "joint": "x", "kind": "position", "range": [-1.0, 1.0], "rate": 5.0}],
+        "chain": [{"joint": "x", "origin": [0, 0, 0], "axis": [0, 0, 1.0]}],
+        "tip": [1.0, 0.0, 0.0],
+        "tasks": {"reach": {"reward": "reach", "goal": 3}},
+    }
+)
+"""A robot of one joint."""
 PLANNER = MppiConfig(num_samples=16, horizon=4, num_iterations=2, refine_iterations=0, num_elites=4)
 
 
