@@ -221,6 +221,8 @@ def test_the_core_starts_fast_and_light(code, slowest):
         done = subprocess.run([sys.executable, "-c", f"{code}\n{report}"], capture_output=True, text=True)
         seconds.append(time_of_children() - before)
         assert done.returncode == 0, done.stderr
+        if seconds[-1] < slowest:
+            break
     loaded = set(done.stdout.rpartition("LOADED")[2].split())
     assert not loaded & (OUTSIDE | {"torch", "matplotlib", "onnxruntime"})
     # The processor's time, and the best of three, since other work may share the machine.

@@ -27,12 +27,13 @@ CONFIG = ResidualFitConfig(updates=5, segment_interval=2, num_held_out=1)
 STEPS = 64 * CONFIG.segment_interval
 
 
-@pytest.fixture
-def base(tmp_path, spec):
+@pytest.fixture(scope="module")
+def base(tmp_path_factory, spec):
+    folder = tmp_path_factory.mktemp("base")
     torch.manual_seed(0)
     shape = ModelConfig.from_spec(spec, truth=1, memory="gru", width=16, context=4, outcome=8)
-    save_base(tmp_path / "base", WorldModel(shape), spec, {})
-    return load_base(tmp_path / "base")
+    save_base(folder, WorldModel(shape), spec, {})
+    return load_base(folder)
 
 
 def agent(base, spec, learner, **options) -> Agent:
@@ -46,6 +47,19 @@ def life(steps: int) -> tuple[np.ndarray, np.ndarray]:
     for t in range(steps):
         obs[t + 1] = 0.7 * obs[t] + 0.3 * action[t]
     return obs, action
+
+
+def learning(base, spec) -> Agent:
+    """An agent with a learner that answers at once."""
+    return agent(base, spec, SynchronousLearner(ResidualFitter(base.model, CONFIG)))
+
+
+@pytest.fixture(scope="module")
+def never_stopped(base, spec):
+    """What a life that never stops says, and its state at the end."""
+    acting = learning(base, spec)
+    acting.begin(np.zeros(1, np.float32))
+    return live(acting, 0, STEPS + 70), acting._batch.snapshot_state().flatten()
 
 
 def live(agent: Agent, start: int, stop: int) -> list[float]:
@@ -69,21 +83,15 @@ def test_an_agent_comes_to_believe_what_was_learned_beside_it(base, spec):
 
 
 @pytest.mark.parametrize("stop", [100, STEPS + 1, STEPS + 60])
-def test_saved_and_resumed_equals_never_stopped(base, spec, tmp_path, stop):
-    found = []
-    for stops in ((), (stop,)):
-        acting = agent(base, spec, SynchronousLearner(ResidualFitter(base.model, CONFIG)))
-        acting.begin(np.zeros(1, np.float32))
-        said, at = [], 0
-        for each in stops:
-            said += live(acting, at, each)
-            acting.save(tmp_path / "state")
-            acting = agent(base, spec, SynchronousLearner(ResidualFitter(base.model, CONFIG)))
-            acting.begin(life(each)[1][-base.model.config.recent :], tmp_path / "state")
-            at = each
-        said += live(acting, at, STEPS + 100)
-        found.append((said, acting._batch.snapshot_state().flatten()))
-    (heard, whole), (told, resumed) = found
+def test_saved_and_resumed_equals_never_stopped(base, spec, tmp_path, never_stopped, stop):
+    acting = learning(base, spec)
+    acting.begin(np.zeros(1, np.float32))
+    told = live(acting, 0, stop)
+    acting.save(tmp_path / "state")
+    acting = learning(base, spec)
+    acting.begin(life(stop)[1][-base.model.config.recent :], tmp_path / "state")
+    told += live(acting, stop, STEPS + 70)
+    resumed, (heard, whole) = acting._batch.snapshot_state().flatten(), never_stopped
     assert heard == told and any(name.startswith("experience.") for name in whole)
     for name, value in whole.items():
         np.testing.assert_array_equal(resumed[name], value, err_msg=name)
@@ -94,7 +102,7 @@ def test_a_life_saved_without_a_learner_goes_on_with_one(base, spec, tmp_path):
     plain.begin(np.zeros(1, np.float32))
     live(plain, 0, 70)
     plain.save(tmp_path / "state")
-    resumed = agent(base, spec, SynchronousLearner(ResidualFitter(base.model, CONFIG)))
+    resumed = learning(base, spec)
     resumed.begin(np.zeros(1, np.float32), tmp_path / "state")
     live(resumed, 70, 80)
     assert resumed.counters["num_steps"] == 80 and not has_residual(resumed.state).any()
@@ -145,10 +153,10 @@ def test_a_lie_about_a_bad_residual_is_found_out_and_what_was_dropped_is_counted
     assert not has_residual(acting.state).any()
 
 
-def test_a_learner_in_a_process_of_its_own_gives_the_same_candidate(base, spec, tmp_path):
+def test_a_learner_in_a_process_of_its_own_gives_the_same_candidate(base, spec):
     learner, at_once = (
         # Beside other tests it would get no time at all.
-        LearnerProcess(tmp_path / "base", base, CONFIG, backend=TorchBackend(base.model), nice=0),
+        LearnerProcess(base.folder, base, CONFIG, backend=TorchBackend(base.model), nice=0),
         SynchronousLearner(ResidualFitter(base.model, CONFIG)),
     )
     try:

@@ -20,7 +20,7 @@ from wm_robot.training.train_config import TrainConfig
 from wm_robot.training.trainer import Trainer
 from wm_robot.types import TrajectoryBatch
 
-PLANNER = MppiConfig(num_samples=16, horizon=4, num_iterations=1, refine_iterations=0, num_elites=4)
+PLANNER = MppiConfig(num_samples=16, horizon=2, num_iterations=1, refine_iterations=0, num_elites=4)
 STEPS = 40
 
 

@@ -8,23 +8,21 @@ import numpy as np
 import pytest
 
 pytestmark = pytest.mark.learn
-torch = pytest.importorskip("torch")
+pytest.importorskip("torch")
 pytest.importorskip("onnx")
 
+from tests.agent.exports import PLANNER
 from wm_robot.agent.agent import Agent
 from wm_robot.agent.builder import AgentConfig, complete_tasks, load_agent
 from wm_robot.agent.onnx_files import add_exported_task, load_functions
 from wm_robot.errors import SnapshotError, SpecError
-from wm_robot.model.base import load_base, save_base
-from wm_robot.model.config import ModelConfig
-from wm_robot.model.world_model import WorldModel
-from wm_robot.planning.mppi import MppiConfig
+from wm_robot.model.base import load_base
 from wm_robot.spec import Task
 from wm_robot.tasks import REWARDS
 from wm_robot.training.export.base_graphs import check_graphs, export_graphs
+from wm_robot.training.export.plan_iteration import PlanIterationExport
 from wm_robot.training.export.update_step import UpdateStepExport
 
-PLANNER = MppiConfig(num_samples=16, horizon=4, refine_iterations=2, num_elites=4)
 FILE = "go.py:progress"
 GO = Task(reward=FILE, goal=1, source="ab")
 
@@ -42,14 +40,11 @@ def loaded_file(monkeypatch):
 
 
 @pytest.fixture(scope="module")
-def two_plans(tmp_path_factory, spec):
+def two_plans(tmp_path_factory, spec, exported):
     """A base with the plans of two tasks, and the bytes of its graphs before the second."""
-    folder = tmp_path_factory.mktemp("base")
-    torch.manual_seed(0)
-    shape = ModelConfig.from_spec(spec, truth=1, memory="gru", width=16, context=4, outcome=8)
-    save_base(folder, WorldModel(shape), spec, {})
+    folder = tmp_path_factory.mktemp("two") / "base"
+    shutil.copytree(exported[0], folder)
     base = load_base(folder)
-    export_graphs(folder, base, spec, task="reach", planner=PLANNER, num_steps=10)
     before = {path.name: path.read_bytes() for path in folder.glob("*.onnx")}
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(REWARDS, FILE, progress)
@@ -145,6 +140,7 @@ def test_an_export_of_everything_keeps_the_plans_of_other_tasks(two_plans, spec,
     for part, name in (("export_predict", "predict.onnx"), ("export_update", "update.onnx")):
         content = before[name]
         monkeypatch.setattr(UpdateStepExport, part, lambda *_, content=content: content)
+    monkeypatch.setattr(PlanIterationExport, "export_graph", lambda _: before["plan.onnx"])
     monkeypatch.setattr(UpdateStepExport, "compute_differences", lambda *_, **__: [0.0])
     export_graphs(tmp_path, base, spec, task="reach", planner=PLANNER)
     card = json.loads((tmp_path / "graphs.json").read_text())

@@ -34,7 +34,7 @@ def main() -> None:
         base,
         spec,
         task="reach",
-        planner=MppiConfig(num_samples=16, horizon=4, refine_iterations=2),
+        planner=MppiConfig(num_samples=16, horizon=4, num_iterations=2, refine_iterations=0, num_elites=4),
         functions=graphs,
         plan_monitor=PlanMonitor(spec, task="reach"),
     )

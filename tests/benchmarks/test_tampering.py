@@ -31,9 +31,10 @@ def test_the_untouched_bundle_is_taken_by_the_reader_and_the_control(target):
     assert run_reader(lambda: read_naively(target.genuine)).verdict == "accepted"
 
 
+@pytest.mark.parametrize("attempts", [8, pytest.param(24, marks=pytest.mark.soak)])
 @pytest.mark.parametrize("kind", sorted(set(CLASSES) - ONCE_ONLY))
-def test_no_attack_of_a_class_is_taken(target, kind):
-    for number, attack in enumerate(CLASSES[kind] * (24 // len(CLASSES[kind]) + 1)):
+def test_no_attack_of_a_class_is_taken(target, kind, attempts):
+    for number, attack in enumerate(CLASSES[kind] * (attempts // len(CLASSES[kind]) + 1)):
         outcome, _ = run_attempt(attack, target, np.random.default_rng(number))
         assert outcome.verdict == "refused", (attack, number, outcome)
         assert outcome.seconds < 5 and outcome.why

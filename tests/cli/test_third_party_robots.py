@@ -69,7 +69,7 @@ SMALLEST = {
 
 
 @pytest.fixture(autouse=True)
-def folder(tmp_path, monkeypatch) -> Path:
+def folder(tmp_path, monkeypatch, short_estimate) -> Path:
     """Where robots and trainings are written, without exports: those would take half of the time."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(base_graphs, "export_graphs", lambda *_, **__: {"plan": 0.0})

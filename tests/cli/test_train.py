@@ -57,7 +57,7 @@ SMALL = (
 
 
 @pytest.fixture(autouse=True)
-def folder(tmp_path, monkeypatch) -> Path:
+def folder(tmp_path, monkeypatch, short_estimate) -> Path:
     """Where trainings write."""
     monkeypatch.chdir(tmp_path)
     return tmp_path

@@ -32,7 +32,7 @@ TASKS = {"stay": {"reward": "hold"}}
 
 
 @pytest.fixture(autouse=True)
-def folder(tmp_path, monkeypatch) -> Path:
+def folder(tmp_path, monkeypatch, short_estimate) -> Path:
     """Where trainings write."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(base_graphs, "export_graphs", lambda *_, **__: {"plan": 0.0})

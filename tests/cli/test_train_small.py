@@ -39,7 +39,7 @@ TINY = {**ONES, "updates": 2, "steps": 10, "trajectory_steps": 16, "pretrain_sta
 
 
 @pytest.fixture(autouse=True)
-def folder(tmp_path, monkeypatch) -> Path:
+def folder(tmp_path, monkeypatch, short_estimate) -> Path:
     """Where trainings write."""
     monkeypatch.chdir(tmp_path)
     return tmp_path

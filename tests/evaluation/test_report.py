@@ -139,6 +139,12 @@ def one_width(monkeypatch):
     )
 
 
+@pytest.fixture
+def no_figures(monkeypatch):
+    """No figure at all, where only what is beside them counts."""
+    monkeypatch.setattr(page_module, page_module._write_figure.__name__, lambda draw: "")
+
+
 @pytest.fixture(scope="module")
 def page(tmp_path_factory):
     path = tmp_path_factory.mktemp("report") / "report.html"
@@ -178,7 +184,7 @@ def test_the_story_is_told_in_words(page):
     assert "3f" * 32 in words and "wm-robot demo --fresh" in words
 
 
-def test_the_story_does_not_flatter(one_width, tmp_path):
+def test_the_story_does_not_flatter(no_figures, tmp_path):
     swapped = ReportedSession(
         runs=(run("adaptive", recovers=False, seed=1), run("frozen", recovers=True, seed=2)),
         change_time=CHANGE,
@@ -237,7 +243,7 @@ def test_every_figure_is_there_for_a_wide_and_for_a_narrow_page(page):
     assert "min-width: 38rem" not in page
 
 
-def test_who_never_followed_has_not_recovered(one_width, tmp_path):
+def test_who_never_followed_has_not_recovered(no_figures, tmp_path):
     lost = run("adaptive", recovers=True, seed=1)
     lost = dataclasses.replace(lost, error=lost.error + 0.3)
     write_report(tmp_path / "report.html", report(first=ReportedSession(runs=(lost,), change_time=CHANGE)))
@@ -318,7 +324,7 @@ def test_words_from_outside_stay_words(one_width, tmp_path):
     assert "<script" not in (tmp_path / "report.html").read_text(encoding="utf-8")
 
 
-def test_a_page_too_large_is_refused(one_width, tmp_path):
+def test_a_page_too_large_is_refused(no_figures, tmp_path):
     with pytest.raises(ConfigError, match="at most 5000000"):
         write_report(
             tmp_path / "report.html", report(video=Video(content=b"x" * 5_000_000, kind="video/mp4"))

@@ -55,7 +55,7 @@ def drawn(rows: int, generator):
     return keys, values, keys.gather(1, order), values.gather(1, order)
 
 
-def accuracy(family: str, updates: int = 200) -> float:
+def accuracy(family: str, updates: int) -> float:
     """Share of right answers about new pairs, after a short training on others."""
     torch.manual_seed(0)
     generator, model = torch.Generator().manual_seed(0), Recaller(family)
@@ -71,10 +71,12 @@ def accuracy(family: str, updates: int = 200) -> float:
         return float((model(keys, values, asked).argmax(-1) == answer).float().mean())
 
 
-@pytest.mark.parametrize("family", ["delta", "kalman", "ridge", "kv", "hope"])
-def test_pairs_seen_once_are_recalled(family):
-    assert accuracy(family) >= 0.95
+@pytest.mark.parametrize(
+    ("family", "updates"), [("delta", 200), ("kalman", 200), ("ridge", 200), ("kv", 200), ("hope", 60)]
+)
+def test_pairs_seen_once_are_recalled(family, updates):
+    assert accuracy(family, updates) >= 0.95
 
 
 def test_a_vector_has_no_room_for_them():
-    assert accuracy("gru") < 0.5
+    assert accuracy("gru", 200) < 0.5

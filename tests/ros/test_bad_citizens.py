@@ -414,10 +414,11 @@ def test_an_agent_says_that_its_plant_is_silent_and_goes_on_when_it_is_back(agen
     played.is_unharmed()
 
 
-def test_an_agent_hears_one_plant_however_fast_another_node_is(agent, start):
+@pytest.mark.parametrize("rate", [2_000.0, pytest.param(10_000.0, marks=pytest.mark.soak)])
+def test_an_agent_hears_one_plant_however_fast_another_node_is(agent, start, rate):
     played = agent()
     played.until_it_acts()
-    flood = start(make_node_command(f"{PROBES}.flood_node", {"rate": 10_000.0}))
+    flood = start(make_node_command(f"{PROBES}.flood_node", {"rate": rate}))
     words = "two nodes publish 'joint_states': that of /peer is used, that of /flood is not"
     played.told.until(words, played.step)
     played.until_it_acts()

@@ -75,18 +75,16 @@ def test_beside_a_learner_hogs_and_a_flood_it_uses_what_it_should_and_nothing_el
     assert found["missed_periods"] >= found["longest_miss"] >= 0
 
 
-def test_a_base_can_be_timed_at_another_rate_and_is_the_same(environment, base, tmp_path):
+def test_a_base_can_be_timed_at_another_rate_and_without_priority_and_is_the_same(
+    environment, base, tmp_path
+):
     (tmp_path / "at").mkdir()
     spec, retimed = write_at_rate("arm", base, 100.0, tmp_path / "at")
     assert load_spec(spec).dt == 0.01
     weights = [(folder / "weights.safetensors").read_bytes() for folder in (base, retimed)]
     assert weights[0] == weights[1]
-    found = measure_ros_loop(robot=spec, base=retimed, seconds=1.0, agent=SMALL)
+    found = measure_ros_loop(robot=spec, base=retimed, seconds=1.0, priority=0, agent=SMALL)
     assert found["plant"]["num_steps"] == 100 and found["plant"]["rate"] == 100.0
+    assert found["realtime"] is False and found["plant"]["realtime"] == {}
     with pytest.raises(DeviceError, match="was trained for robot"):
         measure_ros_loop(robot=spec, base=base, seconds=1.0, agent=SMALL)
-
-
-def test_without_priority_it_says_so(environment, base):
-    found = measure_ros_loop(robot="arm", base=base, seconds=1.0, priority=0, agent=SMALL)
-    assert found["realtime"] is False and found["plant"]["realtime"] == {}

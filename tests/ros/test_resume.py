@@ -59,10 +59,6 @@ def test_killed_and_gone_on_with_it_is_the_life_of_the_library(start, peer, envi
         assert answer.result().success, answer.result().message
         os.kill(process.pid, signal.SIGKILL)
         process.wait_for_exit(10.0)
-        # It said no farewell: until its lease ends, questions go to the dead.
-        peer.until(
-            lambda: "agent" not in peer.node.get_node_names(), "it still seems to be there", timeout=60.0
-        )
         return saved_in(store)
 
     def imagined(agent, steps, *restore):
@@ -75,6 +71,8 @@ def test_killed_and_gone_on_with_it_is_the_life_of_the_library(start, peer, envi
 
     agent = Agent(load_base(tmp_path / "base"), SPEC, task=next(iter(SPEC.tasks)))
     assert lived(FIRST) == imagined(agent, FIRST)
+    # It said no farewell: until its lease ends, questions go to the dead.
+    peer.until(lambda: "agent" not in peer.node.get_node_names(), "it still seems to be there", timeout=60.0)
     head = store.resolve("main")
     assert lived(THEN, initial_state=str(store.folder)) == imagined(agent, THEN, tmp_path / "library")
     assert store.read_manifest().parents == (head,) and store.read_manifest().steps == FIRST + THEN - 2

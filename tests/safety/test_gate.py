@@ -97,10 +97,10 @@ def ask_in_a_row(spec, asked):
 
 
 @pytest.mark.parametrize("name", SPECS)
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(asked=RUNS)
 def test_whatever_goes_in_what_comes_out_can_be_applied(name, asked):
-    # 3 robots x 150 runs x 5 actions in a row: 2 250 actions.
+    # 3 robots x 60 runs x 5 actions in a row: 900 actions.
     ask_in_a_row(SPECS[name], asked)
 
 
@@ -113,9 +113,21 @@ def test_whatever_goes_in_30_000_times_what_comes_out_can_be_applied(name, asked
 
 
 @pytest.mark.parametrize("name", SPECS)
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=20, deadline=None)
 @given(seed=st.integers(0, 2**32), reach=st.floats(0.01, 20))
 def test_a_long_run_of_wild_actions_never_leaves_the_limits(name, seed, reach):
+    ask_wildly(name, seed, reach)
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("name", SPECS)
+@settings(max_examples=400, deadline=None)
+@given(seed=st.integers(0, 2**32), reach=st.floats(0.01, 20))
+def test_of_400_long_runs_of_wild_actions_none_leaves_the_limits(name, seed, reach):
+    ask_wildly(name, seed, reach)
+
+
+def ask_wildly(name, seed, reach):
     spec, rng = SPECS[name], np.random.default_rng(seed)
     gate, watch = Gate(spec, pose(spec)), Watch(spec, pose(spec))
     aim = np.zeros(spec.action_dim)

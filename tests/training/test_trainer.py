@@ -127,7 +127,7 @@ def test_a_memory_learns_what_weights_alone_cannot(tmp_path):
         run = trainer(
             tmp_path / memory,
             memory=memory,
-            updates=150,
+            updates=100,
             batch_size=16,
             learning_rate=5e-3,
             matrix_learning_rate=2e-2,
