@@ -1,5 +1,6 @@
 """Node runtime: starts a node, runs it until a request to stop, and shuts it down in order."""
 
+import faulthandler
 import os
 import signal
 import sys
@@ -67,6 +68,8 @@ def init_ros() -> ShutdownFlag:
     Raises:
         SystemExit: With 2 and one sentence, if ROS rejects the arguments or the domain.
     """
+    # A crash inside a library of ROS then says in which line of Python it was.
+    faulthandler.enable()
     stop = ShutdownFlag()
     with report_errors():
         read_ros_domain()
