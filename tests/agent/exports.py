@@ -39,5 +39,6 @@ def make_base(folder: Path, spec: RobotSpec, memory: str, seed: int = 0) -> Base
 
 
 def in_one_worker(family: str, *marks: Any) -> Any:
-    """A parameter whose tests share one export."""
-    return pytest.param(family, marks=(pytest.mark.xdist_group(f"graphs of {family}"), *marks))
+    """A parameter whose tests share one export; on a busy machine the first of them waits long."""
+    group, limit = pytest.mark.xdist_group(f"graphs of {family}"), pytest.mark.timeout(300)
+    return pytest.param(family, marks=(group, limit, *marks))

@@ -69,7 +69,7 @@ SMALLEST = {
 
 
 @pytest.fixture(autouse=True)
-def folder(tmp_path, monkeypatch, short_estimate) -> Path:
+def folder(tmp_path, monkeypatch) -> Path:
     """Where robots and trainings are written, without exports: those would take half of the time."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(base_graphs, "export_graphs", lambda *_, **__: {"plan": 0.0})
@@ -114,7 +114,7 @@ def train(name: str, **options: object) -> None:
 
 
 @pytest.mark.parametrize("name", ["acrobot", "point_mass", "manipulator"])
-def test_a_robot_of_the_suite_is_trained_from_its_model_alone(name, find_arguments, capsys):
+def test_a_robot_of_the_suite_is_trained_from_its_model_alone(name, find_arguments, capsys, short_estimate):
     main(["new", name, *find_arguments(name)])
     assert "failed" not in capsys.readouterr().out
     train(name, **SMALLEST, variant="robust")
