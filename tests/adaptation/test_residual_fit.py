@@ -105,7 +105,7 @@ def test_lives_side_by_side_are_fitted_as_each_would_be_alone(model, changed, li
 def test_a_candidate_that_is_no_better_is_refused():
     # One step of a robot without a memory is what is expected, and nothing is left over. Further ahead an untrained
     # base errs by itself.
-    model, config = make("null"), replace(CONFIG, updates=12, horizon=1)
+    model, config = make("null"), replace(CONFIG, updates=20, horizon=1)
     nothing = model.initial_state(initial_action=torch.zeros(1, 1)).residual
     (candidate,) = taken(model, chapters(model, nothing), config)
     assert not candidate.errors.is_better.any()
