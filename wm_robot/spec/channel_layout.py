@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 
 from wm_robot.math.rotations import (
     ROTATION_SIZE,
@@ -32,6 +32,8 @@ class ChannelGroup:
     """Largest size of an ordinary reading of each channel."""
     is_rotation: bool = False
     """Whether the group is a rotation: the first two columns of its matrix."""
+    is_optional: bool = False
+    """Whether the robot goes on without a reading of it."""
 
 
 @dataclass(frozen=True)
@@ -53,6 +55,19 @@ class ChannelLayout:
     def rotations(self) -> tuple[int, ...]:
         """Index of the first channel of each rotation."""
         return tuple(self.find_channels(group.kind).start for group in self.groups if group.is_rotation)
+
+    @cached_property
+    def optional(self) -> tuple[int, ...]:
+        """Indices of the channels that may be without a reading."""
+        optional = [group.is_optional for group in self.groups for _ in group.names]
+        return tuple(np.flatnonzero(optional).tolist())
+
+    @cached_property
+    def is_required(self) -> Bool[np.ndarray, "O"]:
+        """Whether each channel must have a reading."""
+        required = np.ones(len(self.names), bool)
+        required[list(self.optional)] = False
+        return required
 
     @cached_property
     def limits(self) -> Float[np.ndarray, "O"]:
