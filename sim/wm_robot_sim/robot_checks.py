@@ -370,7 +370,11 @@ def _make_robots(spec: RobotSpec, count: int, *, disturbance: float = 0.0) -> Ba
         disturbance: Distance of each joint from home, in rad (m), away from the nearer end of its range.
     """
     world = replace(
-        DomainRandomization(spec).make_nominal_world(), position_noise=0.0, velocity_noise=0.0, sensor_delay=0
+        DomainRandomization(spec).make_nominal_world(),
+        position_noise=0.0,
+        velocity_noise=0.0,
+        effort_noise=0.0,
+        sensor_delay=0,
     )
     sim = BatchSim(spec, [world] * count, seed=0)
     plant, saved = sim.plant, sim.save()

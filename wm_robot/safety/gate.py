@@ -57,7 +57,9 @@ class Gate:
         self._columns = {name: first + self.limits.joint_index for name, first in interfaces.items()}
         self._max_age = spec.safety.max_age_periods * spec.dt
         self._max_time_ahead = MAX_PERIODS_AHEAD * spec.dt
-        self._limits_stopping = bool(self.limits.stopping_factor.any()) and len(interfaces) == 2
+        self._limits_stopping = bool(self.limits.stopping_factor.any()) and (
+            {"position", "velocity"} <= set(interfaces)
+        )
         self._limits_lead = bool(np.isfinite(self.limits.max_lead).any()) and "position" in interfaces
         self._target = np.zeros(spec.action_dim)
         self.restart(initial_action)

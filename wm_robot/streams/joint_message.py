@@ -11,7 +11,7 @@ from wm_robot.streams.rejection import BadMessageError, RejectionReason
 
 NS_PER_S = 1_000_000_000
 MAX_SPEED_RATIO = 20.0
-"""Multiples of its largest speed up to which a measured joint speed is plausible."""
+"""Multiples of its largest speed or effort up to which that of a joint is plausible."""
 MISSING_READING_ADVICE = (
     "The robot's spec observes {0}: let its hardware export a {0} state interface for each joint, and the "
     "joint_state_broadcaster publish them"
@@ -117,6 +117,9 @@ def _compute_bounds(spec: RobotSpec, field: str) -> tuple[np.ndarray, np.ndarray
     if field == "velocity":
         fastest = MAX_SPEED_RATIO * np.array([joint.velocity for joint in spec.joints])
         return -fastest, fastest
+    if field == "effort":
+        strongest = MAX_SPEED_RATIO * np.array([joint.effort for joint in spec.joints])
+        return -strongest, strongest
     low, high = np.array([joint.position for joint in spec.joints]).T
     return low - (high - low), high + (high - low)
 
