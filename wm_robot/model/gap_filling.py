@@ -21,17 +21,20 @@ def scan_with_gaps(
     action: Float[Tensor, "B T A"],
     valid: Float[Tensor, "B T"],
     truth: Float[Tensor, "B Tplus1 P"] | None = None,
+    *,
+    first: Float[Tensor, "B O"] | None = None,
 ) -> tuple[Prediction[Tensor], Float[Tensor, "B Tplus1 O"], LifetimeState[Tensor]]:
     """Scan steps whose observations have gaps, one by one; see `WorldModel.scan`.
 
     Args:
-        obs: NaN where there is no reading. A gap of the first observation is filled with the mean observation.
+        obs: NaN where there is no reading.
+        first: What fills the gaps of the first observation; the mean observation by default.
 
     Returns:
         Predictions, the filled observations, and the state after all steps.
     """
     measured = torch.isfinite(obs)
-    filled = [torch.where(measured[:, 0], obs[:, 0], model.obs_mean)]
+    filled = [torch.where(measured[:, 0], obs[:, 0], model.obs_mean if first is None else first)]
     predictions = []
     for t in range(action.shape[1]):
         expected = model.predict(state, filled[t], action[:, t])
