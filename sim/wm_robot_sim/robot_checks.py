@@ -115,9 +115,9 @@ def _check_hold(spec: RobotSpec) -> tuple[str, str]:
 
 
 def _read_joints(sim: BatchSim) -> tuple[np.ndarray, np.ndarray]:
-    """Read the joint positions and velocities of the first robot."""
-    layout, obs = sim.spec.layout, sim.obs[0].astype(float)
-    return obs[layout.find_channels("position")], obs[layout.find_channels("velocity")]
+    """Read the true joint positions and velocities of the first robot, whatever it observes."""
+    plant, state = sim.plant, sim.save()["physical"][0]
+    return state[1 + plant.qpos_ids], state[1 + plant.model.nq + plant.dof_ids]
 
 
 def _describe_fall(sim: BatchSim) -> str:
