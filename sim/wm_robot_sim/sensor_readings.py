@@ -66,6 +66,14 @@ class SensorReadings:
                 self._raw.append((sensor, name, slice(len(columns), len(columns) + len(found))))
                 columns += found
         self.columns = np.array(columns, int)
+        self._columns_of = {
+            sensor.name: slice(
+                min(own.start for each, _, own in self._raw if each is sensor),
+                max(own.stop for each, _, own in self._raw if each is sensor),
+            )
+            for sensor in spec.sensors
+        }
+        """Raw numbers of each sensor."""
         step = model.opt.timestep
         self._timings = {
             sensor.name: SensorTiming(1 / (sensor.rate * step) if sensor.rate else 0.0, sensor.delay / step)
@@ -85,6 +93,7 @@ class SensorReadings:
                 for _ in range(s.count_values(name))
             ]
         )
+        self._quantized, self._is_distance = self._resolution > 0, np.isfinite(self._farthest)
 
     @cached_property
     def effort_columns(self) -> np.ndarray:
@@ -158,9 +167,11 @@ class SensorReadings:
             noise: Standard normal.
         """
         values = channels + self._noise_std * noise
-        step = np.where(self._resolution > 0, self._resolution, 1.0)
-        values = np.where(self._resolution > 0, np.round(values / step) * step, values)
-        values = np.where(np.isfinite(self._farthest), np.clip(values, 0.0, self._farthest), values)
+        if self._quantized.any():
+            step = np.where(self._quantized, self._resolution, 1.0)
+            values = np.where(self._quantized, np.round(values / step) * step, values)
+        if self._is_distance.any():
+            values = np.where(self._is_distance, np.clip(values, 0.0, self._farthest), values)
         return self.layout.normalize(values).astype(np.float32)
 
     def select_newest(
@@ -183,20 +194,20 @@ class SensorReadings:
         count = noise.shape[1]
         control_steps = steps + 1 + np.arange(count)
         raw = np.empty((len(history), count, len(self.columns)))
-        sources = np.empty((count, self.num_channels), int)
-        newest = {
-            name: timing.find_readings(control_steps, self._substeps)
-            for name, timing in self._timings.items()
-        }
-        start = 0
-        for sensor, name, columns in self._raw:
-            taken, is_new = newest[sensor.name]
+        sources = np.tile(1 + np.arange(count)[:, None], self.num_channels)
+        is_held = False
+        for name, timing in self._timings.items():
+            taken, is_new = timing.find_readings(control_steps, self._substeps)
+            columns = self._columns_of[name]
             # A reading that arrived before may be out of the history: it is held, and not read again.
             raw[..., columns] = history[:, np.maximum(taken - first, 0), columns]
-            stop = start + sensor.count_values(name)
-            # Zero is the reading of before; the readings of these steps follow it.
-            sources[:, start:stop] = np.maximum.accumulate(np.where(is_new, 1 + np.arange(count), 0))[:, None]
-            start = stop
+            if not is_new.all():
+                is_held = True
+                # Zero is the reading of before; the readings of these steps follow it.
+                last = np.maximum.accumulate(np.where(is_new, 1 + np.arange(count), 0))
+                sources[:, self.layout.find_sensor(name)] = last[:, None]
         fresh = self.measure(self.compute_channels(raw), noise)
+        if not is_held:
+            return fresh
         known = np.concatenate([held[:, None], fresh], 1)
         return np.take_along_axis(known, np.broadcast_to(sources, (len(known), *sources.shape)), 1)

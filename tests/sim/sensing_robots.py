@@ -27,7 +27,7 @@ SENSORS = {
     "leg_contact": {"kind": "contact", "frame": "front_right", "limits": 50},
     "foot_contact": {"kind": "contact", "frame": "foot", "limits": 50},
     "ahead": {"kind": "range", "frame": "front", "limits": 5},
-    "lidar": {"kind": "scan", "frame": "front", "size": 4, "limits": 5, "angle": [-1.0, 2.0]},
+    "lidar": {"kind": "scan", "frame": "front", "size": 4, "limits": 1.3, "angle": [-1.0, 2.0]},
     "odom": {"kind": "odometry", "frame": "trunk", "limits": 5},
     "mark": {"kind": "pose", "frame": "back_left", "limits": 5},
     "speed": {"kind": "twist", "frame": "head", "limits": 5},

@@ -100,14 +100,14 @@ def test_every_kind_reads_what_mujoco_computes(tmp_path):
     )
     expected["mark"] = np.concatenate([mark.xpos, mark.xmat.reshape(3, 3)[:, :2].T.ravel()])
     edges = np.linspace(-1, 2, 13)
-    beams = [min(cast_beam(model, data, "front", a), 5) for a in (edges[1:] + edges[:-1]) / 2]
+    beams = [min(cast_beam(model, data, "front", a), 1.3) for a in (edges[1:] + edges[:-1]) / 2]
     expected["lidar"] = np.reshape(beams, (4, 3)).min(1)
     expected["ahead"] = [min(cast_beam(model, data, "front", 0), 5)]
     for name, values in expected.items():
         np.testing.assert_allclose(read(spec, true, name), values, rtol=1e-4, atol=1e-5, err_msg=name)
     np.testing.assert_allclose(read(spec, true, "effort"), data.qfrc_actuator[sim.plant.dof_ids], rtol=1e-5)
     assert read(spec, true, "leg_contact") > 0.1 and np.abs(read(spec, true, "effort")).max() > 0.5
-    assert 0 < read(spec, true, "lidar").min() < 2 and read(spec, true, "lidar").max() == 5
+    assert 0 < read(spec, true, "lidar").min() < 1.2 and read(spec, true, "lidar").max() == np.float32(1.3)
     assert np.abs(read(spec, true, "imu/linear_acceleration")).max() > 5
     np.testing.assert_allclose(true[spec.layout.find_sensor("base")], read(spec, true, "odom"), atol=1e-5)
 
@@ -237,7 +237,7 @@ def test_readings_are_multiples_of_the_resolution(tmp_path):
 def test_a_distance_never_leaves_its_limits(tmp_path):
     spec = make_crawler(tmp_path, make_sensor("ahead", limits=0.4, noise=0.3), make_sensor("lidar", noise=5))
     obs, _ = (sim := make_sim(spec, 8)).rollout(wander(spec, sim.last_action, 30))
-    for name, limit in (("ahead", 0.4), ("lidar", 5)):
+    for name, limit in (("ahead", 0.4), ("lidar", 1.3)):
         readings = read(spec, obs, name)
         assert readings.min() == 0 and readings.max() == np.float32(limit)
 

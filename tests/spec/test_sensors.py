@@ -1,14 +1,17 @@
 """Sensors of a spec: their channels in the layout, what is refused, and digests that stay."""
 
 import re
+from dataclasses import fields
+from pathlib import Path
 
 import numpy as np
 import pytest
+import yaml
 
 from wm_robot.errors import SpecError
 from wm_robot.robots import ROBOTS_FOLDER, load_spec
 from wm_robot.safety.limits import compute_plausible_range
-from wm_robot.spec import SENSOR_KINDS, RobotSpec, make_home_obs
+from wm_robot.spec import SENSOR_KINDS, RobotSpec, Sensor, make_home_obs
 
 DIGESTS = {
     "arm": "28f44e065dedb45a",
@@ -218,3 +221,35 @@ def test_sensors_share_no_name_and_no_topic_of_two_messages():
 def test_ros_nodes_refuse_sensors_with_a_sentence():
     with pytest.raises(SpecError, match="has the sensors \\['imu'\\], and a JointState cannot carry"):
         spec(IMU).check_joint_states()
+
+
+PAGE = (Path(__file__).parents[2] / "docs/spec.md").read_text().partition("## Sensors")[2]
+
+
+def test_the_page_of_the_spec_has_every_kind_with_its_message_and_fields():
+    rows = re.findall(r"^\| `(\w+)` \| (\w+/\w+) \| (.*) \|$", PAGE, re.M)
+    found = {name: (message, re.findall(r"`(\w+)` \(([^,)]+)", cells)) for name, message, cells in rows}
+    sensors = {name: spec(example).sensors[0] for name, example in EXAMPLES.items()}
+    assert found == {
+        name: (
+            kind.message,
+            [
+                (each, "`size`" if f.is_sized else str(sensors[name].count_values(each)))
+                for each, f in kind.fields.items()
+            ],
+        )
+        for name, kind in SENSOR_KINDS.items()
+    }
+    units = {name: field.unit for kind in SENSOR_KINDS.values() for name, field in kind.fields.items()}
+    for unit in set(units.values()) - {"1", ""}:
+        assert re.search(rf", {re.escape(unit)}\)", PAGE), unit
+
+
+def test_the_page_of_the_spec_names_every_field_of_a_sensor_and_its_example_is_one():
+    fields_named = set(
+        re.findall(r"`(\w+)`", " ".join(re.findall(r"^\| ((?:`\w+`(?:, )?)+) \|", PAGE, re.M)))
+    )
+    assert {each.name for each in fields(Sensor)} <= fields_named
+    example = yaml.safe_load(PAGE.partition("```yaml")[2].partition("```")[0])
+    names = spec(*example["sensors"]).layout.sensor_names
+    assert names == ("joints", "imu", "wrist", "lidar", "battery")
