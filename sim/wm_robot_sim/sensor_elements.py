@@ -9,7 +9,7 @@ from jaxtyping import Float
 
 from wm_robot.errors import SpecError
 from wm_robot.math.kinematics import IDENTITY, multiply_quaternions
-from wm_robot.spec import RobotSpec, Sensor
+from wm_robot.spec import JOINTS, RobotSpec, Sensor
 from wm_robot.spec.sensors import DISTANCE_KINDS
 
 PREFIX = "wm_robot/"
@@ -18,6 +18,8 @@ BEAMS_PER_SECTOR = 3
 """Beams of a scan in each of its sectors."""
 CONTACT_REACH = 10.0
 """Radius in which all contacts of a body are counted, in m."""
+INVISIBLE = (0.0, 0.0, 0.0, 0.0)
+"""Color of the sites, so that no film shows them."""
 FORWARD = (np.sqrt(0.5), 0.0, np.sqrt(0.5), 0.0)
 """Rotation that turns MuJoCo's direction of a beam, z, to that of ROS, x."""
 DISTANCE_DATA = 1 << int(mujoco.mjtRayDataField.mjRAYDATA_DIST)
@@ -46,10 +48,10 @@ class SensorElement:
 
 def name_effort_sensor(joint: str) -> str:
     """Return the name of the sensor of a joint's effort."""
-    return f"{PREFIX}effort/{joint}"
+    return f"{PREFIX}{JOINTS}/{joint}/effort"
 
 
-def list_elements(spec: RobotSpec, sensor: Sensor, name: str) -> list[SensorElement]:
+def list_elements(sensor: Sensor, name: str) -> list[SensorElement]:
     """List the sensors of MuJoCo for a field of a sensor; none where its source or nominal value supplies it."""
     if sensor.source or sensor.is_simulated_constant:
         return []
@@ -79,11 +81,14 @@ def add_sensors(model: mujoco.MjSpec, spec: RobotSpec) -> None:
     Raises:
         SpecError: If a sensor has a frame that the model does not have.
     """
+    mounted = [sensor for sensor in spec.sensors if sensor.frame and not sensor.source]
+    # Compiled, since a file may state a rotation as Euler angles, two axes or the ends of the site.
+    compiled = model.copy().compile() if any(model.site(sensor.frame) for sensor in mounted) else None
+    for sensor in mounted:
+        _add_sites(model, compiled, spec, sensor)
     for sensor in spec.sensors:
-        if sensor.frame and (sensor.kind == "contact" or not sensor.source):
-            _add_sites(model, spec, sensor)
         for name in sensor.fields:
-            for element in list_elements(spec, sensor, name):
+            for element in list_elements(sensor, name):
                 _add_sensor(model, element)
     if "effort" in spec.interfaces:
         # A joint that the model lacks is refused where the spec is held against it.
@@ -107,8 +112,14 @@ def _add_sensor(model: mujoco.MjSpec, element: SensorElement) -> None:
         added.intprm[0] = DISTANCE_DATA
 
 
-def _add_sites(model: mujoco.MjSpec, spec: RobotSpec, sensor: Sensor) -> None:
-    """Add the site that a sensor is mounted on, and one for each of its beams."""
+def _add_sites(
+    model: mujoco.MjSpec, compiled: mujoco.MjModel | None, spec: RobotSpec, sensor: Sensor
+) -> None:
+    """Add the site that a sensor is mounted on, or one for each of its beams.
+
+    Args:
+        compiled: The same model; None where no sensor is mounted on a site of it.
+    """
     frame = model.site(sensor.frame)
     body = frame.parent if frame else model.body(sensor.frame)
     if body is None:
@@ -117,27 +128,20 @@ def _add_sites(model: mujoco.MjSpec, spec: RobotSpec, sensor: Sensor) -> None:
             f"robot '{spec.name}' contradicts its model {spec.model}: sensor '{sensor.name}' has the frame "
             f"'{sensor.frame}' in the spec, and the model has no site and no body of that name; it has {known}"
         )
-    position, rotation = _read_pose(model, sensor.frame) if frame else (np.zeros(3), np.array(IDENTITY))
+    position, rotation, size = np.zeros(3), np.array(IDENTITY), np.full(3, CONTACT_REACH)
+    if frame and compiled is not None:
+        site = compiled.site(sensor.frame)
+        position, rotation, size = site.pos.copy(), site.quat.copy(), site.size.copy()
     if sensor.kind in DISTANCE_KINDS:
         for number, turned in enumerate(_list_beams(sensor, rotation)):
-            body.add_site(name=f"{PREFIX}{sensor.name}/beam.{number}", pos=position, quat=turned)
+            body.add_site(
+                name=f"{PREFIX}{sensor.name}/beam.{number}", pos=position, quat=turned, rgba=INVISIBLE
+            )
         return
-    added = body.add_site(name=f"{PREFIX}{sensor.name}", pos=position, quat=rotation)
+    added = body.add_site(name=f"{PREFIX}{sensor.name}", pos=position, quat=rotation, rgba=INVISIBLE)
     if sensor.kind == "contact":
         added.type = frame.type if frame else mujoco.mjtGeom.mjGEOM_SPHERE
-        added.size = _read_size(model, sensor.frame) if frame else [CONTACT_REACH] * 3
-
-
-def _read_pose(model: mujoco.MjSpec, site: str) -> tuple[np.ndarray, np.ndarray]:
-    """Read the position and rotation of a site in its body, however the file states them."""
-    # Compiled, since a file may state a rotation as Euler angles, two axes or the ends of the site.
-    compiled = model.copy().compile()
-    return compiled.site(site).pos.copy(), compiled.site(site).quat.copy()
-
-
-def _read_size(model: mujoco.MjSpec, site: str) -> np.ndarray:
-    size: np.ndarray = model.copy().compile().site(site).size.copy()
-    return size
+        added.size = size
 
 
 def _list_beams(sensor: Sensor, rotation: Float[np.ndarray, "4"]) -> Iterator[np.ndarray]:

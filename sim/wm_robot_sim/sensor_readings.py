@@ -116,7 +116,7 @@ class SensorReadings:
         if sensor.source:
             return self._find_source(sensor, name)
         columns: list[int] = []
-        for element in list_elements(self._spec, sensor, name):
+        for element in list_elements(sensor, name):
             found = self._model.sensor(element.name)
             columns += range(int(found.adr[0]), int(found.adr[0] + found.dim[0]))
         return columns[2:] if name == "height" else columns
