@@ -38,6 +38,9 @@ class Step(Generic[Value]):
     """None for a step without a task."""
     truth: Value | None = None
     """True physics in force, `P`, for experiments; None on a robot."""
+    measured: Value | None = None
+    """`O`: 1 for a channel of `next_obs` that is a reading, 0 for one that is filled with a prediction and that
+    nothing is learned from; None: all are readings."""
 
 
 @dataclass(frozen=True, kw_only=True)

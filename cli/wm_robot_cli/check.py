@@ -14,7 +14,7 @@ from wm_robot.io.durable import write_file
 from wm_robot.robots import find_spec_path, find_stored_model, load_spec, read_stored_model
 from wm_robot.robots.model_check import attach_model
 from wm_robot.robots.robot_model import RobotModel
-from wm_robot.spec import VERSION, RobotSpec
+from wm_robot.spec import VERSION, RobotSpec, Sensor
 from wm_robot_cli.robot_checks import EXIT_CHECK_FAILED, find_failures, print_checks, run_checks
 from wm_robot_cli.tables import make_console, print_table
 from wm_robot_cli.values import JsonFlag
@@ -71,6 +71,8 @@ def check_robot(
         "stored": str(stored),
         "changed": before != model.encode(),
         "chain": [link.joint for link in spec.chain],
+        "sensors": [sensor.name for sensor in spec.sensors],
+        "not_simulated": [sensor.name for sensor in list_unsimulated(spec)],
     }
     checks = run_checks(spec) if simulate else []
     if as_json:
@@ -96,7 +98,33 @@ def _print_agreement(
     if spec.base:
         print(f"floating base: {spec.base.body}, {spec.base.height:g} m high at home")
     print(f"chain to the tip: {ways or 'none'}")
+    if spec.sensors:
+        print_table(make_console(), [_describe_sensor(spec, sensor) for sensor in spec.sensors])
+    for sensor in list_unsimulated(spec):
+        print(
+            f"sensor '{sensor.name}' has no source in {spec.model}: in simulation it reads {sensor.nominal:g} and "
+            "noise, so a base learns nothing of it. Name a sensor of the model, as source: NAME"
+        )
     print(f"{'wrote' if changed else 'unchanged:'} {stored}")
+
+
+def _describe_sensor(spec: RobotSpec, sensor: Sensor) -> dict[str, str]:
+    channels = spec.layout.find_sensor(sensor.name)
+    return {
+        "sensor": sensor.name,
+        "kind": sensor.kind,
+        "fields": ", ".join(sensor.fields),
+        "channels": str(channels.stop - channels.start),
+        "frame": sensor.frame or "none",
+        "topic": sensor.topic,
+        "rate": f"{sensor.rate or spec.rate:g} Hz",
+        "needed": "required" if sensor.required else "optional",
+    }
+
+
+def list_unsimulated(spec: RobotSpec) -> list[Sensor]:
+    """List the vectors and scalars that no sensor of the model supplies in simulation."""
+    return [each for each in spec.sensors if each.kind in ("vector", "scalar") and not each.source]
 
 
 def load_described_spec(robot: str) -> RobotSpec:

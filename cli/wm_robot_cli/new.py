@@ -28,6 +28,7 @@ SECTION_COMMENTS = {
     "joints": "Ranges in rad (m for a slide), velocity in rad/s (m/s), effort in N m (N).",
     "actuators": "Actions; rate is the fastest change, in units per second.",
     "tip": "Gripper point: a site or body of the model. The kinematics are read off the model.",
+    "sensors": "Sensors beyond the joints, by kind and frame. See docs/spec.md.",
     "safety": "Rest position of each joint. See docs/safety.md for limits of the gate.",
     "tasks": "See docs/add_a_task.md for other rewards.",
     "world": "What varies between simulated robots. Factors are drawn log-uniformly.",
@@ -87,6 +88,7 @@ def create_robot(
             "actuators": spec.action_dim,
             "rate": spec.rate,
             "tip": spec.tip_name,
+            "sensors": len(spec.sensors),
         }
         notes_of = {"inferred": inferred.inferred, "assumed": inferred.assumed, "to_check": inferred.to_check}
         tasks = {"tasks": sorted(spec.tasks)}

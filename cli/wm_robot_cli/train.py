@@ -251,6 +251,7 @@ class _BaseTraining:
             export_posture_plan,
             remove_foreign_graphs,
         )
+        from wm_robot.training.sensor_faults import SensorFaults
         from wm_robot.training.trainer import Trainer
         from wm_robot_cli.calibrate import measure_calibration
         from wm_robot_cli.export import describe_onnx_models
@@ -266,6 +267,7 @@ class _BaseTraining:
             data=self.data,
             trajectory_source=self.collector,
             initial_model=self.start.model if self.start else None,
+            sensor_faults=SensorFaults(self.spec.layout, self.config.sensor_faults, seed=self.config.seed),
         )
         seconds = _run_training(trainer, self.config.updates, self.work)
         card = _make_card(trainer, self.spec.name, seconds, self.config, self.data)

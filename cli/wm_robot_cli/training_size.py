@@ -236,7 +236,7 @@ def check_trajectories(spec: "RobotSpec", batch: "TrajectoryBatch") -> None:
         names = [name for name, constant in zip(spec.observation_names, still, strict=True) if constant]
         raise SpecError(
             f"{names} of robot '{spec.name}' never change under random actions. Remove the joint from the spec, or "
-            "give it an actuator that moves it"
+            "give it an actuator that moves it. Remove a sensor, or give it noise or a source"
         )
 
 

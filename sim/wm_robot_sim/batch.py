@@ -10,7 +10,7 @@ from jaxtyping import Float
 from mujoco import rollout as mujoco_rollout
 
 from wm_robot.errors import SpecError, UnsafeActionError
-from wm_robot.spec import RobotSpec
+from wm_robot.spec import ChannelGroup, ChannelLayout, RobotSpec
 from wm_robot_sim.base_motion import lift_out_of_ground
 from wm_robot_sim.model_compiler import compile_model
 from wm_robot_sim.plant import Plant
@@ -19,7 +19,21 @@ from wm_robot_sim.worlds import World
 
 NOISE_BLOCK_STEPS = 64
 """Steps of sensor noise drawn at a time."""
-NOISE_STREAM, INITIAL_POSE_STREAM = 0, 1
+NOISE_STREAM, INITIAL_POSE_STREAM, SENSOR_STREAM = 0, 1, 2
+
+
+class _NoiseBlocks:
+    """Standard normal noise of a block of steps, `B T C`, and the number of the block."""
+
+    def __init__(self, num_robots: int, num_channels: int):
+        self.block, self.values = -1, np.zeros((num_robots, NOISE_BLOCK_STEPS, num_channels), np.float32)
+
+
+def _get_noise_std(group: ChannelGroup, world: World) -> np.ndarray | float:
+    """Return the standard deviation of a group of channels of joints or base in a world."""
+    if group.kind == "effort":
+        return world.effort_noise * np.array(group.limits)
+    return world.velocity_noise if group.kind.endswith("velocity") else world.position_noise
 
 
 class BatchSim:
@@ -68,7 +82,19 @@ class BatchSim:
         self._history_steps = -(-self.plant.longest_delay[0] // self.plant.substeps) + 1
         self._row_index = np.arange(self.num_robots)[:, None]
         self._base = self.plant.base_motion
-        self._has_special = bool(spec.layout.wraps or spec.layout.rotations)
+        names = {sensor.name for sensor in spec.sensors}
+        self._layout = ChannelLayout(tuple(each for each in spec.layout.groups if each.sensor not in names))
+        """Layout of joints and base; the channels of sensors follow."""
+        self._has_special = bool(self._layout.wraps or self._layout.rotations)
+        self._sensors = self.plant.sensor_readings
+        self._efforts = self._sensors.effort_columns
+        self._needs_sensordata = bool(spec.sensors) or len(self._efforts) > 0
+        self._sensor_history = np.zeros(
+            (self.num_robots, self._sensors.history_steps if spec.sensors else 0, len(self._sensors.columns))
+        )
+        """Raw numbers of the sensors at the last physics steps."""
+        self._readings = np.zeros((self.num_robots, self._sensors.num_channels), np.float32)
+        """Last readings of the sensors."""
         joints, motors = len(spec.joints), spec.action_dim
         self._action_low, self._action_high, self._action_step = (
             spec.action_low,
@@ -84,14 +110,13 @@ class BatchSim:
         self._has_own_delays = self._has_offsets = False
         self._sensor_delay = np.zeros((self.num_robots, 1), int)
         self._bias = np.zeros((self.num_robots, 1, joints))
-        self._noise_std = np.zeros((self.num_robots, 1, spec.obs_dim), np.float32)
+        own_size = len(self._layout.names)
+        self._noise_std = np.zeros((self.num_robots, 1, own_size), np.float32)
         self._physics_state = np.zeros((self.num_robots, self._state_size))
         self._commands = np.zeros((self.num_robots, self._history_steps, motors), np.float32)
         self._num_resets = np.zeros(self.num_robots, int)
-        self._noise_block, self._noise = (
-            -1,
-            np.zeros((self.num_robots, NOISE_BLOCK_STEPS, spec.obs_dim), np.float32),
-        )
+        self._noise = _NoiseBlocks(self.num_robots, own_size)
+        self._sensor_noise = _NoiseBlocks(self.num_robots, self._sensors.num_channels)
         self.obs = np.zeros((self.num_robots, spec.obs_dim), np.float32)
         self.set_worlds(range(self.num_robots), self.worlds)
         self.reset()
@@ -122,11 +147,8 @@ class BatchSim:
             self._scale[row, 0], self._offset[row, 0] = changes.scale, changes.offset
             self._delay[row, 0], self._sensor_delay[row] = changes.delay, changes.sensor_delay
             self._bias[row, 0] = changes.bias
-            for group, channels in self.spec.layout.slices:
-                is_velocity = group.kind.endswith("velocity")
-                self._noise_std[row, 0, channels] = (
-                    world.velocity_noise if is_velocity else world.position_noise
-                )
+            for group, channels in self._layout.slices:
+                self._noise_std[row, 0, channels] = _get_noise_std(group, world)
         # Motors of one robot usually share their delay, which takes half the time.
         self._has_own_delays = bool((self._delay != self._delay[:, :, :1]).any())
         self._has_offsets = bool(self._offset.any())
@@ -155,10 +177,36 @@ class BatchSim:
             if self._base:
                 self._place_base(row, rng)
             self._commands[row] = self._compute_holding_action(pose)
-            noise = rng.standard_normal((1, 1, self.spec.obs_dim), np.float32)
-            one = slice(row, row + 1)
-            self.obs[one] = self._compute_obs(state[None, None], noise, one)[:, 0]
+            own_size = len(self._layout.names)
+            noise = rng.standard_normal((1, 1, own_size), np.float32)
+            one, efforts = slice(row, row + 1), np.zeros((1, 1, 0))
+            if self._needs_sensordata:
+                data = self._compute_sensordata(row)
+                efforts = data[None, None, self._efforts]
+                self._start_sensors(row, data, rng)
+            self.obs[one, :own_size] = self._compute_obs(state[None, None], efforts, noise, one)[:, 0]
+            self.obs[one, own_size:] = self._readings[one]
         return self.obs.copy()
+
+    def _start_sensors(self, row: int, data: np.ndarray, rng: np.random.Generator) -> None:
+        """Start the sensors of a row, as if it had been where it is all the time."""
+        if not self.spec.sensors:
+            return
+        raw = data[self._sensors.columns]
+        self._sensor_history[row] = raw
+        noise = rng.standard_normal(self._sensors.num_channels, np.float32)
+        self._readings[row] = self._sensors.measure(self._sensors.compute_channels(raw), noise)
+
+    def _compute_sensordata(self, row: int) -> np.ndarray:
+        """Compute the sensor data of the model at the present state of a row, with its last command."""
+        model, data = self._models[row], self._scratch
+        mujoco.mj_resetData(model, data)
+        mujoco.mj_setState(model, data, self._physics_state[row], int(mujoco.mjtState.mjSTATE_FULLPHYSICS))
+        commands = self._commands[row, -1] * self._scale[row, 0]
+        commands += (1 - self._scale[row, 0]) * self._mirror_center + self._offset[row, 0]
+        data.ctrl[self.plant.actuator_ids] = commands
+        mujoco.mj_forward(model, data)
+        return np.array(data.sensordata)
 
     def _compute_holding_action(self, pose: np.ndarray) -> np.ndarray:
         """Return the action that holds a pose: the pose itself for servos, zero for motors."""
@@ -210,7 +258,14 @@ class BatchSim:
         )
         self._physics_state = after[:, -1].copy()
         read = np.arange(1, steps + 1) * per - 1 - self._sensor_delay
-        obs = self._compute_obs(after[self._row_index, read], self._draw_noise(steps), slice(None))
+        obs = self._compute_obs(
+            after[self._row_index, read],
+            self._sensordata[self._row_index[..., None], read[..., None], self._efforts],
+            self._draw_noise(self._noise, NOISE_STREAM, steps),
+            slice(None),
+        )
+        if self.spec.sensors:
+            obs = np.concatenate([obs, self._read_sensors(steps)], -1)
         self._commands = np.concatenate([self._commands, applied], 1)[:, -self._history_steps :]
         self.steps += steps
         self.obs = obs[:, -1].copy()
@@ -256,40 +311,59 @@ class BatchSim:
         """Return the numbers of the control periods whose commands reach the motors at some physics steps."""
         return (physics_step - delay) // self.plant.substeps + self._history_steps
 
-    def _compute_obs(self, state: np.ndarray, noise: np.ndarray, rows: slice) -> np.ndarray:
-        """Compute the sensor readings of physical states `B T S`.
+    def _read_sensors(self, steps: int) -> np.ndarray:
+        """Read the sensors in the control steps that were just simulated, `B T C`."""
+        raw = self._sensordata[..., self._sensors.columns]
+        history = np.concatenate([self._sensor_history, raw], 1)
+        first = self.steps * self.plant.substeps - self._sensor_history.shape[1]
+        noise = self._draw_noise(self._sensor_noise, SENSOR_STREAM, steps)
+        readings = self._sensors.select_newest(history, first, self._readings, noise, self.steps)
+        self._sensor_history = history[:, -self._sensor_history.shape[1] :].copy()
+        self._readings = readings[:, -1].copy()
+        return readings
+
+    def _compute_obs(
+        self, state: np.ndarray, efforts: np.ndarray, noise: np.ndarray, rows: slice
+    ) -> np.ndarray:
+        """Compute the readings of joints and base in physical states `B T S`, where joints have efforts `B T J`.
 
         A floating base has the noise of positions in height and rotation, and that of velocities in its velocities.
         """
-        clean = self._compute_channels(state, self._bias[rows])
+        clean = self._compute_channels(state, efforts, self._bias[rows])
         if not self._has_special:
             return clean.astype(np.float32) + self._noise_std[rows] * noise
         # Angles are wrapped before they are rounded, and once more with their noise.
-        clean = self.spec.layout.normalize(clean).astype(np.float32)
-        return self.spec.layout.normalize(clean + self._noise_std[rows] * noise)
+        clean = self._layout.normalize(clean).astype(np.float32)
+        return self._layout.normalize(clean + self._noise_std[rows] * noise)
 
-    def _compute_channels(self, state: np.ndarray, bias: np.ndarray | float) -> np.ndarray:
+    def _compute_channels(
+        self, state: np.ndarray, efforts: np.ndarray, bias: np.ndarray | float
+    ) -> np.ndarray:
         """Compute the channels of physical states `… S` without noise, float64 `… O`; angles count their turns."""
-        channels = {"position": state[..., self._qpos] + bias, "velocity": state[..., self._qvel]}
+        channels = {
+            "position": state[..., self._qpos] + bias,
+            "velocity": state[..., self._qvel],
+            "effort": efforts,
+        }
         parts = [channels[i] for i in self.spec.interfaces]
         if self._base:
             qpos, qvel = 1 + self._base.qpos_ids, 1 + self.plant.model.nq + self._base.dof_ids
             parts.append(self._base.compute_channels(state[..., qpos], state[..., qvel]))
         return np.concatenate(parts, -1)
 
-    def _draw_noise(self, steps: int) -> np.ndarray:
-        """Return standard normal noise of the next steps, `B T O`."""
+    def _draw_noise(self, noise: "_NoiseBlocks", stream: int, steps: int) -> np.ndarray:
+        """Return standard normal noise of the next steps, `B T C`."""
         parts, at, stop = [], self.steps, self.steps + steps
         while at < stop:
             block, offset = divmod(at, NOISE_BLOCK_STEPS)
-            if block != self._noise_block:
+            if block != noise.block:
                 for row in range(self.num_robots):
-                    rng = self._make_generator(row, NOISE_STREAM, block)
-                    rng.standard_normal(dtype=np.float32, out=self._noise[row])
-                self._noise_block = block
+                    rng = self._make_generator(row, stream, block)
+                    rng.standard_normal(dtype=np.float32, out=noise.values[row])
+                noise.block = block
             taken = min(NOISE_BLOCK_STEPS - offset, stop - at)
             # A copy, because the next block overwrites this one.
-            parts.append(self._noise[:, offset : offset + taken].copy())
+            parts.append(noise.values[:, offset : offset + taken].copy())
             at += taken
         return parts[0] if len(parts) == 1 else np.concatenate(parts, 1)
 
@@ -299,8 +373,15 @@ class BatchSim:
 
     def compute_true_obs(self) -> Float[np.ndarray, "B O"]:
         """Observations of now without noise, bias and delay."""
-        true = self._compute_channels(self._physics_state, 0.0)
-        return np.asarray(self.spec.layout.normalize(true) if self._has_special else true, np.float32)
+        data = np.zeros((self.num_robots, self.plant.model.nsensordata))
+        if self._needs_sensordata:
+            data = np.stack([self._compute_sensordata(row) for row in range(self.num_robots)])
+        true = self._compute_channels(self._physics_state, data[:, self._efforts], 0.0)
+        if self._has_special:
+            true = self._layout.normalize(true)
+        if self.spec.sensors:
+            true = np.concatenate([true, self._sensors.compute_channels(data[:, self._sensors.columns])], -1)
+        return np.asarray(true, np.float32)
 
     def true_joint_positions(self) -> Float[np.ndarray, "B J"]:
         """True joint positions, in rad (m)."""
@@ -316,7 +397,7 @@ class BatchSim:
 
     def save(self) -> dict[str, Any]:
         """Return all values that `restore` needs, in a batch of the same spec, seed and size."""
-        return {
+        saved: dict[str, Any] = {
             "steps": self.steps,
             "physical": self._physics_state.copy(),
             "commands": self._commands.copy(),
@@ -324,10 +405,15 @@ class BatchSim:
             "obs": self.obs.copy(),
             "worlds": [world.to_dict() for world in self.worlds],
         }
+        if self.spec.sensors:
+            saved["sensor_history"], saved["readings"] = self._sensor_history.copy(), self._readings.copy()
+        return saved
 
     def restore(self, saved: dict[str, Any]) -> None:
         """Continue from the result of `save`."""
         self.steps = int(saved["steps"])
         self._physics_state, self._commands = saved["physical"].copy(), saved["commands"].copy()
         self._num_resets, self.obs = saved["starts"].copy(), saved["obs"].copy()
+        if self.spec.sensors:
+            self._sensor_history, self._readings = saved["sensor_history"].copy(), saved["readings"].copy()
         self.set_worlds(range(self.num_robots), [World.from_dict(world) for world in saved["worlds"]])

@@ -180,7 +180,12 @@ def _list_values(plant: "Plant", ranges: WorldRanges, missing: MissingQuantity) 
 
 def _find_sensor_contradictions(plant: "Plant", ranges: WorldRanges) -> list[str]:
     found = []
-    interfaces = {"bias": "position", "position_noise": "position", "velocity_noise": "velocity"}
+    interfaces = {
+        "bias": "position",
+        "position_noise": "position",
+        "velocity_noise": "velocity",
+        "effort_noise": "effort",
+    }
     for name, interface in interfaces.items():
         value = getattr(ranges, name)
         if value and interface not in plant.spec.interfaces:

@@ -1,8 +1,8 @@
 """Model compiler: compiles the model file that a spec names."""
 
 import warnings
-from collections.abc import Sequence
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 
 import mujoco
@@ -10,6 +10,7 @@ import mujoco
 from wm_robot.errors import SpecError
 from wm_robot.robots.model_files import find_model_file
 from wm_robot.spec import RobotSpec
+from wm_robot_sim.sensor_elements import add_sensors
 from wm_robot_sim.world_ranges import WorldRanges
 
 
@@ -25,12 +26,14 @@ def compile_model(spec: RobotSpec, *, visuals: bool = False) -> mujoco.MjModel:
     if not visuals:
         # Where discarding visuals is the error, the model below keeps them.
         with suppress(ValueError):
-            return _compile_file(path, timestep=timestep, leave_out=spec.leave_out, discard_visuals=True)
+            return _compile_file(path, spec, timestep=timestep, discard_visuals=True)
     try:
-        return _compile_file(path, timestep=timestep, leave_out=spec.leave_out)
+        return _compile_file(path, spec, timestep=timestep)
+    except SpecError:
+        raise
     except ValueError as error:
         cause, remedy = " ".join(str(error).split()), "Correct the model"
-        if timestep and _can_compile(path):
+        if timestep and _can_compile(path, replace(spec, leave_out=(), sensors=(), interfaces=("position",))):
             remedy = f"It compiles without world.timestep, which is {timestep}: remove that, or set another"
         raise SpecError(
             f"robot '{spec.name}' has model '{spec.model}', and MuJoCo cannot compile {path}: {cause}. {remedy}"
@@ -38,10 +41,10 @@ def compile_model(spec: RobotSpec, *, visuals: bool = False) -> mujoco.MjModel:
 
 
 def _compile_file(
-    path: Path, *, timestep: float = 0.0, leave_out: Sequence[str] = (), discard_visuals: bool = False
+    path: Path, spec: RobotSpec, *, timestep: float = 0.0, discard_visuals: bool = False
 ) -> mujoco.MjModel:
     model = mujoco.MjSpec.from_file(str(path))
-    for name in leave_out:
+    for name in spec.leave_out:
         part = model.body(name) or model.geom(name)
         if part is None:
             raise SpecError(f"leave_out names '{name}', and {path} has no body and no geom of that name")
@@ -53,12 +56,13 @@ def _compile_file(
     with warnings.catch_warnings():
         # Of dm_control's cheetah; its users cannot change that model.
         warnings.filterwarnings("ignore", "compiler attribute 'settotalmass' is deprecated")
+        add_sensors(model, spec)
         return model.compile()
 
 
-def _can_compile(path: Path) -> bool:
+def _can_compile(path: Path, spec: RobotSpec) -> bool:
     try:
-        _compile_file(path)
+        _compile_file(path, spec)
     except ValueError:
         return False
     return True

@@ -10,6 +10,7 @@ import numpy as np
 from wm_robot.math.kinematics import compute_rotation_matrix
 from wm_robot.robots.robot_model import WORLD, ModelActuator, ModelBody, ModelJoint, ModelSite, RobotModel
 from wm_robot.spec import encode_canonical_json
+from wm_robot_sim.sensor_elements import PREFIX
 
 DIGITS = 6
 """Digits that count in the digest: a new version of MuJoCo rounds the others differently."""
@@ -58,6 +59,7 @@ def read_model(model: mujoco.MjModel, sources: Mapping[str, str] | None = None) 
                 position=_to_tuple(model.site_pos[number]),
             )
             for number in range(model.nsite)
+            if not sites[number].startswith(PREFIX)
         ),
     )
 

@@ -25,6 +25,7 @@ from wm_robot_sim.model_compiler import compile_model
 from wm_robot_sim.model_quantities import PAYLOAD_RADIUS, change_quantity, reset_quantities
 from wm_robot_sim.model_reader import list_names, read_model
 from wm_robot_sim.randomized_parameters import RandomizedParameters, resolve_parameters
+from wm_robot_sim.sensor_readings import SensorReadings
 from wm_robot_sim.signal_changes import SIGNAL_QUANTITIES, SignalChanges, compute_signal_changes
 from wm_robot_sim.world_ranges import WorldRanges
 from wm_robot_sim.worlds import World
@@ -79,6 +80,7 @@ class Plant:
                 "it must be a whole number. Set world.timestep"
             )
         check_declared_dynamics(self)
+        _ = self.sensor_readings.effort_columns
         _ = self.randomized
 
     @cached_property
@@ -106,6 +108,11 @@ class Plant:
     def base_motion(self) -> BaseMotion | None:
         """Floating base; None where the base is fixed."""
         return BaseMotion(self.spec.base, self.model) if self.spec.base else None
+
+    @cached_property
+    def sensor_readings(self) -> SensorReadings:
+        """Readings of the sensors beyond the joints, and of joint efforts."""
+        return SensorReadings(self.spec, self.model)
 
     @cached_property
     def body_ids(self) -> np.ndarray:

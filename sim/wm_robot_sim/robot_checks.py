@@ -10,10 +10,12 @@ from jaxtyping import Float
 
 from wm_robot.math.rotations import compute_matrix
 from wm_robot.spec import RobotSpec, make_home_obs
+from wm_robot.spec.sensors import DISTANCE_KINDS
 from wm_robot_sim.batch import BatchSim
 from wm_robot_sim.model_compiler import compile_model
 from wm_robot_sim.model_reader import list_names
 from wm_robot_sim.plant import Plant
+from wm_robot_sim.sensor_readings import SensorReadings
 from wm_robot_sim.worlds import DomainRandomization
 
 PASSED, FAILED, NOT_RUN = "passed", "failed", "not run"
@@ -113,9 +115,9 @@ def _check_hold(spec: RobotSpec) -> tuple[str, str]:
 
 
 def _read_joints(sim: BatchSim) -> tuple[np.ndarray, np.ndarray]:
-    """Read the joint positions and velocities of the first robot."""
-    joints, obs = len(sim.spec.joints), sim.obs[0].astype(float)
-    return obs[:joints], obs[joints : 2 * joints]
+    """Read the true joint positions and velocities of the first robot, whatever it observes."""
+    plant, state = sim.plant, sim.save()["physical"][0]
+    return state[1 + plant.qpos_ids], state[1 + plant.model.nq + plant.dof_ids]
 
 
 def _describe_fall(sim: BatchSim) -> str:
@@ -310,6 +312,7 @@ def _has_diverged(sim: BatchSim) -> bool:
 def _check_observation(spec: RobotSpec) -> tuple[str, str]:
     """Check the observation against a simulation of the model alone, under the same random commands."""
     sim = _make_robots(spec, 1)
+    spec = sim.spec
     rng, model = np.random.default_rng(0), compile_model(spec, visuals=True)
     # As in the batch: a solver that starts from its last result lets contacts diverge within a second.
     model.opt.disableflags |= int(mujoco.mjtDisableBit.mjDSBL_WARMSTART)
@@ -320,6 +323,7 @@ def _check_observation(spec: RobotSpec) -> tuple[str, str]:
         [names[0].index(n) for n in spec.joint_names],
         [names[1].index(n) for n in spec.action_names],
     )
+    sensors = SensorReadings(spec, model)
     worst, where = 0.0, spec.observation_names[0]
     for _ in range(OBS_PERIODS):
         obs, applied = sim.step(rng.uniform(spec.action_low, spec.action_high)[None])
@@ -328,14 +332,24 @@ def _check_observation(spec: RobotSpec) -> tuple[str, str]:
         true = {
             "position": data.qpos[model.jnt_qposadr[joints]],
             "velocity": data.qvel[model.jnt_dofadr[joints]],
+            "effort": data.sensordata[sensors.effort_columns],
         }
         values = np.concatenate(
-            [*(true[name] for name in spec.interfaces), _read_true_base(sim.plant, model, data)]
+            [
+                *(true[name] for name in spec.interfaces),
+                _read_true_base(sim.plant, model, data),
+                sensors.compute_channels(data.sensordata[sensors.columns]) if spec.sensors else np.zeros(0),
+            ]
         )
+        for sensor in spec.sensors:
+            if sensor.kind in DISTANCE_KINDS:
+                # Its beams meet what is only seen here, and nothing of that in the batch.
+                values[spec.layout.find_sensor(sensor.name)] = obs[0, spec.layout.find_sensor(sensor.name)]
         apart = np.abs(spec.layout.subtract(obs[0], values)) / np.maximum(1.0, np.abs(values))
         if not apart.max() <= worst:
             worst, where = float(apart.max()), spec.observation_names[int(apart.argmax())]
-    said = f"{spec.obs_dim} channels are qpos and qvel of the model, within {worst:.1g} over {OBS_PERIODS} periods"
+    origin = "qpos, qvel and sensors" if spec.sensors or "effort" in spec.interfaces else "qpos and qvel"
+    said = f"{spec.obs_dim} channels are {origin} of the model, within {worst:.1g} over {OBS_PERIODS} periods"
     if worst <= OBS_TOLERANCE:
         return PASSED, said
     return FAILED, f"channel '{where}' is {worst:.3g} off the model's own simulation"
@@ -369,8 +383,14 @@ def _make_robots(spec: RobotSpec, count: int, *, disturbance: float = 0.0) -> Ba
     Args:
         disturbance: Distance of each joint from home, in rad (m), away from the nearer end of its range.
     """
+    ideal = [replace(each, noise={}, resolution={}, rate=0.0, delay=0.0) for each in spec.sensors]
+    spec = replace(spec, sensors=tuple(ideal))
     world = replace(
-        DomainRandomization(spec).make_nominal_world(), position_noise=0.0, velocity_noise=0.0, sensor_delay=0
+        DomainRandomization(spec).make_nominal_world(),
+        position_noise=0.0,
+        velocity_noise=0.0,
+        effort_noise=0.0,
+        sensor_delay=0,
     )
     sim = BatchSim(spec, [world] * count, seed=0)
     plant, saved = sim.plant, sim.save()

@@ -16,11 +16,13 @@ from wm_robot_sim.base_motion import BaseMotion, lift_out_of_ground
 from wm_robot_sim.control_rate import choose_rate
 from wm_robot_sim.inference_notes import ModelSource, Notes, round_digits
 from wm_robot_sim.joint_inference import UNLIMITED, infer_joint, note_efforts, set_velocities
+from wm_robot_sim.model_compiler import compile_model
 from wm_robot_sim.model_findings import find_model_findings, find_ros_names
 from wm_robot_sim.model_quantities import quote_names
 from wm_robot_sim.model_reader import list_names, read_model
 from wm_robot_sim.plant import Plant
 from wm_robot_sim.robot_tree import find_robot_tree
+from wm_robot_sim.sensor_inference import infer_sensors
 from wm_robot_sim.tip_choice import choose_tip
 from wm_robot_sim.world_inference import find_ground, has_gravity, infer_world
 
@@ -113,8 +115,11 @@ def infer_robot(
             "Without a ground the robot falls for ever. Name a scene that includes it, or add a plane"
         )
     notes.to_check += find_ros_names([*spec.joint_names, *spec.action_names])
+    if sensors := infer_sensors(model, values, notes):
+        values["sensors"] = sensors
     # What a spec declares and its model cannot show is found before a file is written.
-    Plant(RobotSpec.from_dict(values, folder=folder), model)
+    spec = RobotSpec.from_dict(values, folder=folder)
+    Plant(spec, compile_model(spec) if sensors else model)
     return InferredRobot(
         values=values,
         inferred=tuple(notes.inferred),

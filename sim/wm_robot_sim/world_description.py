@@ -80,6 +80,7 @@ def _describe_short_names(ranges: WorldRanges) -> Iterator[str]:
         (ranges.tilt, "slope of the ground: up to {:g} rad along x and along y"),
         (ranges.position_noise, "noise of the position sensors: standard deviation {:g} rad (m)"),
         (ranges.velocity_noise, "noise of the velocity sensors: standard deviation {:g} rad/s (m/s)"),
+        (ranges.effort_noise, "noise of the effort sensors: standard deviation {:g} of the largest effort"),
         (ranges.sensor_delay, "delay of the sensors: {:g} physics steps"),
     ):
         if value:

@@ -18,6 +18,7 @@ LOG_UNIFORM_RANGES = ("mass", "gain", "torque", "friction", "damping")
 RANGE_FIELDS = (*LOG_UNIFORM_RANGES, "payload", "delay")
 INTEGER_FIELDS = ("delay", "sensor_delay")
 """Fields that count physics steps."""
+NOISES = ("position_noise", "velocity_noise", "effort_noise")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,6 +44,8 @@ class WorldRanges:
     """Largest slope along x and along y, in rad."""
     position_noise: float = 0.0
     velocity_noise: float = 0.0
+    effort_noise: float = 0.0
+    """Standard deviation, as a share of the largest effort of each joint."""
     sensor_delay: int = 0
     fault_counts: tuple[float, ...] = (1.0,)
     """Chances of 0, 1, 2 … faulty motors."""
@@ -66,7 +69,7 @@ class WorldRanges:
                 must_be_positive=name in LOG_UNIFORM_RANGES,
                 is_integer=name in INTEGER_FIELDS,
             )
-        for name in ("bias", "tilt", "position_noise", "velocity_noise", "sensor_delay", "timestep"):
+        for name in ("bias", "tilt", *NOISES, "sensor_delay", "timestep"):
             check_number(f"world.{name}", getattr(self, name), is_integer=name in INTEGER_FIELDS)
         check_number("world.payload_chance", self.payload_chance, high=1.0)
         if self.clearance != -np.inf:

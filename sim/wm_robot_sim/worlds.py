@@ -15,7 +15,7 @@ from wm_robot.spec import RobotSpec
 from wm_robot_sim.model_compiler import compile_model
 from wm_robot_sim.randomization import check_parameter, scale_parameter
 from wm_robot_sim.randomized_parameters import RandomizedParameters, resolve_parameters
-from wm_robot_sim.world_ranges import INTEGER_FIELDS, WorldRanges, check_number, reject_unknown_fields
+from wm_robot_sim.world_ranges import INTEGER_FIELDS, NOISES, WorldRanges, check_number, reject_unknown_fields
 
 HEALTHY = "ok"
 ARRAY_FIELDS = ("gain", "torque", "friction", "damping", "mass", "bias", "tilt")
@@ -56,6 +56,8 @@ class World:
     """Standard deviation of the position sensors, in rad (m)."""
     velocity_noise: float = 0.0
     """Standard deviation of the velocity sensors, in rad/s (m/s)."""
+    effort_noise: float = 0.0
+    """Standard deviation of the effort sensors, as a share of the largest effort of each joint."""
     sensor_delay: int = 0
     """Age of a reading, in physics steps; less than a control period."""
     fault: tuple[str, ...] = ()
@@ -72,7 +74,7 @@ class World:
             if values.shape != (size,) or not np.isfinite(values).all():
                 why = "" if name == "tilt" else f", as many as {like}"
                 raise SpecError(f"world.{name} is {values}; it must be {size} finite numbers{why}")
-        for name in ("payload", "delay", "position_noise", "velocity_noise", "sensor_delay"):
+        for name in ("payload", "delay", *NOISES, "sensor_delay"):
             check_number(f"world.{name}", getattr(self, name), is_integer=name in INTEGER_FIELDS)
         self._check_parameters()
 
@@ -124,6 +126,8 @@ class World:
         values = {f.name: getattr(self, f.name) for f in fields(self)}
         if not self.parameters:
             del values["parameters"], values["spreads"]
+        if not self.effort_noise:
+            del values["effort_noise"]
         return {name: _convert_to_plain(value) for name, value in values.items()}
 
     @classmethod
@@ -172,6 +176,7 @@ class DomainRandomization:
             tilt=np.zeros(2),
             position_noise=self.ranges.position_noise,
             velocity_noise=self.ranges.velocity_noise,
+            effort_noise=self.ranges.effort_noise,
             sensor_delay=self.ranges.sensor_delay,
             fault=(HEALTHY,) * motors,
             parameters=self.randomized.nominal_values,

@@ -129,6 +129,37 @@ def test_one_joint_with_one_motor_is_trained_with_other_memories(folder, monkeyp
     assert np.isfinite(live(agent, robot, 6)).all()
 
 
+def test_a_joint_with_efforts_and_an_imu_is_trained_and_plans(folder, monkeypatch):
+    monkeypatch.setattr(base_graphs, "export_graphs", lambda *_, **__: {"plan": 0.0})
+    spec = make_hinge(
+        folder,
+        f'{JOINT}<site name="end" pos="0.2 0 0"/>',
+        SERVO,
+        interfaces=["position", "velocity", "effort"],
+        sensors=[
+            {"name": "imu", "kind": "imu", "frame": "end", "noise": 0.01},
+            {"name": "slow", "kind": "wrench", "frame": "link", "limits": 10, "noise": 0.1, "rate": 10},
+            {"name": "battery", "kind": "battery", "nominal": 12, "noise": 0.1},
+        ],
+        tasks=TASKS,
+        world={"gain": [0.7, 1.4], "effort_noise": 0.01},
+    )
+    spec = train(spec, folder)
+    base = load_base(folder / "base")
+    assert base.config["obs"] == spec.obs_dim == 3 + 12 + 6 + 1 and base.config["rotations"] == [3]
+    agent, robot = Agent(base, spec, task="track", seed=0), SimRobot(spec, seed=0)
+    agent.begin(robot.last_action)
+    assert np.isfinite(live(agent, robot, 12)).all()
+
+
+def test_a_sensor_that_never_changes_is_refused_with_what_to_do(folder, capsys):
+    mood = {"name": "mood", "kind": "scalar", "limits": 1}
+    with pytest.raises(
+        SpecError, match="'mood/value'. of robot 'hinge' never change .* give it noise or a source"
+    ):
+        train(make_hinge(folder, JOINT, SERVO, sensors=[mood], tasks=TASKS), folder)
+
+
 def test_a_corrected_model_is_never_trained_on_what_was_simulated_before(folder, monkeypatch):
     monkeypatch.setattr(base_graphs, "export_graphs", lambda *_, **__: {"plan": 0.0})
     spec = make_hinge(folder, JOINT, SERVO, interfaces=["position"], tasks=TASKS)

@@ -1,4 +1,5 @@
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -42,6 +43,14 @@ def test_an_observation_survives_the_journey():
     assert back.values.dtype == np.float32
     assert convert.read_stamp(sensed()) == STAMP
     assert back.stamp == pytest.approx(STAMP / 1e9)
+
+
+def test_joint_efforts_survive_the_journey():
+    spec = replace(SPEC, interfaces=("position", "velocity", "effort"))
+    obs = np.concatenate([OBS, OBS[:6] - 1])
+    message = convert.make_observation_message(obs, spec, STAMP)
+    np.testing.assert_array_equal(np.float32(message.effort), obs[12:])
+    np.testing.assert_array_equal(convert.decode_observation_message(message, spec).values, obs)
 
 
 def test_an_action_survives_the_journey():
@@ -172,7 +181,6 @@ def test_motors_are_told_an_effort_and_servos_a_position():
 
 
 def test_a_robot_of_several_kinds_has_each_action_in_the_array_of_its_kind():
-    from dataclasses import replace
 
     kinds = ("effort", "velocity", *["position"] * (SPEC.action_dim - 2))
     mixed = replace(

@@ -33,6 +33,18 @@ def test_states_are_read_in_the_order_of_the_spec():
     np.testing.assert_array_equal(decode_observation(message([0.3, 0.4]), SPEC), [0.1, 0.2, 0.3, 0.4])
 
 
+def test_efforts_are_read_where_the_spec_observes_them():
+    spec, told = replace(SPEC, interfaces=("position", "effort")), message([])
+    told.effort = [60.0, -7.0]
+    np.testing.assert_array_equal(decode_observation(told, spec), [0.1, 0.2, 60.0, -7.0])
+    told.effort = [60.0, -101.0]
+    with pytest.raises(BadMessageError, match="effort of \\['elbow'\\] is far outside"):
+        decode_observation(told, spec)
+    told.effort = []
+    with pytest.raises(BadMessageError, match="effort has 0 numbers .* export an effort state interface"):
+        decode_observation(told, spec)
+
+
 @pytest.mark.parametrize(
     ("velocity", "reason", "words"),
     [

@@ -117,7 +117,7 @@ class ContextBank:
         mean, log_variance = (
             np.concatenate([now[:, None], each], 1) for now, each in zip(prediction, slots, strict=True)
         )
-        likelihood, misfits = self._compute_likelihood(mean, log_variance, step.next_obs[:, None])
+        likelihood, misfits = self._compute_likelihood(mean, log_variance, step)
         now, others, misfit = likelihood[:, 0], likelihood[:, 1:], misfits[:, 0]
         bank, switched, best = self._update_evidence(bank, seen, now, others, misfit)
         after = replace(updated, bank=bank)
@@ -282,16 +282,29 @@ class ContextBank:
         self,
         mean: Float[np.ndarray, "*B O"],
         log_variance: Float[np.ndarray, "*B O"],
-        outcome: np.ndarray,
+        step: Step[np.ndarray],
     ) -> tuple[Float[np.ndarray, "*B"], Float[np.ndarray, "*B"]]:
-        """Compute the log-likelihood of an outcome in nats, and its squared error per channel, clipped at `clip`."""
+        """Compute the log-likelihood of an outcome in nats, and its squared error per channel, clipped at `clip`.
+
+        Channels without a reading take no part.
+        """
         # An invalid step may contain any value.
         with np.errstate(over="ignore", invalid="ignore"):
-            square = np.minimum((outcome - mean) ** 2 * np.exp(-log_variance), np.float32(self.config.clip))
-        likelihood = np.float32(-0.5) * (square / np.float32(self.config.variance_factor) + log_variance).sum(
-            -1
-        )
-        return likelihood, square.mean(-1)
+            square = np.minimum(
+                (step.next_obs[:, None] - mean) ** 2 * np.exp(-log_variance), np.float32(self.config.clip)
+            )
+        evidence = square / np.float32(self.config.variance_factor) + log_variance
+        if step.measured is None:
+            return np.float32(-0.5) * evidence.sum(-1), square.mean(-1)
+        known = step.measured[:, None]
+        return np.float32(-0.5) * (evidence * known).sum(-1), average_measured(square, known)
+
+
+def average_measured(
+    values: Float[np.ndarray, "*B O"], measured: Float[np.ndarray, "*#B O"]
+) -> Float[np.ndarray, "*B"]:
+    """Average over the channels that are readings; 0 where there is none."""
+    return (values * measured).sum(-1) / np.maximum(measured.sum(-1), np.float32(1))
 
 
 def get_bank(state: ArrayState) -> Bank:

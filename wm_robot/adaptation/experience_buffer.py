@@ -86,7 +86,7 @@ class ExperienceBuffer:
 
         Args:
             state: State before it; stored for the first step of a segment only.
-            step: A step with values that are not finite counts as invalid.
+            step: A step with values that are not finite, or without a reading of each channel, counts as invalid.
         """
         start = self.start if self.open and self.start else state.model_part()
         steps = (*self.open, _mark_invalid(step))
@@ -165,6 +165,8 @@ class ExperienceBuffer:
 def _mark_invalid(step: Step[np.ndarray]) -> Step[np.ndarray]:
     parts = step.obs, step.action, step.next_obs
     finite = np.logical_and.reduce([np.isfinite(part).all(-1) for part in parts])
+    if step.measured is not None:
+        finite = finite & (step.measured > 0).all(-1)
     known = [np.nan_to_num(part, posinf=0.0, neginf=0.0) for part in parts]
     obs, action, next_obs = known
     return Step(obs, action, next_obs, np.where(finite, step.valid, np.float32(0)))

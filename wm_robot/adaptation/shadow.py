@@ -11,7 +11,13 @@ from dataclasses import dataclass, replace
 import numpy as np
 from jaxtyping import Bool, Float
 
-from wm_robot.adaptation.context_bank import ContextBank, Tree, choose_rows, mark_unsettled
+from wm_robot.adaptation.context_bank import (
+    ContextBank,
+    Tree,
+    average_measured,
+    choose_rows,
+    mark_unsettled,
+)
 from wm_robot.errors import ConfigError, check_at_least
 from wm_robot.memory.lifetime_state import LifetimeState, Residual, ShadowState, map_values
 from wm_robot.memory.state_arrays import ArrayState, expand_array_like
@@ -108,7 +114,7 @@ class ShadowEvaluation:
         )
         written = replace(state, step=written.step, recent=written.recent, learned=written.learned)
         after = self._update_context_bank(state, predicted, written, step)
-        errors = self._update_errors(shadow.errors, predicted, expected, with_one, step.next_obs, seen)
+        errors = self._update_errors(shadow.errors, predicted, expected, with_one, step)
         given_up, believed = self._decide(errors, with_one, trying & seen)
         changed = given_up | believed
         main = after.learned
@@ -137,8 +143,7 @@ class ShadowEvaluation:
         prediction: Prediction[np.ndarray],
         shadow_prediction: Prediction[np.ndarray],
         uses_residual: np.ndarray,
-        outcome: np.ndarray,
-        is_valid: np.ndarray,
+        step: Step[np.ndarray],
     ) -> Float[np.ndarray, "B W 2"]:
         """Append the errors of a step to the window. Both are scaled by the deviation without a residual."""
         spread = np.where(uses_residual[:, None], shadow_prediction.log_variance, prediction.log_variance)
@@ -146,10 +151,13 @@ class ShadowEvaluation:
         # An invalid step may contain any value.
         with np.errstate(over="ignore", invalid="ignore"):
             squares = [
-                (outcome - each.mean) ** 2 * np.exp(-spread) for each in (prediction, shadow_prediction)
+                np.minimum((step.next_obs - each.mean) ** 2 * np.exp(-spread), clip)
+                for each in (prediction, shadow_prediction)
             ]
-            now = np.stack([np.minimum(square, clip).mean(1) for square in squares], 1)
+        known = step.measured
+        now = np.stack([x.mean(1) if known is None else average_measured(x, known) for x in squares], 1)
         now = np.where(uses_residual[:, None], now, now[:, ::-1])
+        is_valid = step.valid > 0
         return np.where(is_valid[:, None, None], np.concatenate([errors[:, 1:], now[:, None]], 1), errors)
 
     def _decide(

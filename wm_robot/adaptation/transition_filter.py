@@ -28,6 +28,10 @@ class TransitionFilterConfig:
         check_at_least(1, self, "saturation_steps", "stuck_steps", section="transition_filter")
 
 
+MOTION = ("position", "velocity")
+"""Joint interfaces that change when a joint moves; the effort of a saturated motor is constant."""
+
+
 class TransitionFilter:
     """Filter for the transitions of one robot."""
 
@@ -36,7 +40,8 @@ class TransitionFilter:
         self._spec, self._range = spec, spec.action_high - spec.action_low
         column = {name: i for i, name in enumerate(spec.observation_names)}
         self._motor_columns = [
-            [column[f"{actuator.joint}/{kind}"] for kind in spec.interfaces] for actuator in spec.actuators
+            [column[f"{actuator.joint}/{kind}"] for kind in spec.interfaces if kind in MOTION]
+            for actuator in spec.actuators
         ]
         self._steps_at_limit = np.zeros(spec.action_dim, int)
         self._steps_constant = np.zeros(spec.obs_dim, int)

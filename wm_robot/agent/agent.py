@@ -34,7 +34,7 @@ class PredictionError:
     deviation: np.ndarray
     """Predicted deviation of each channel, `O`."""
     error: np.ndarray
-    """(observed - predicted) / deviation, `O`."""
+    """(observed - predicted) / deviation, `O`; NaN for a channel without a reading."""
 
 
 class Agent:
@@ -152,6 +152,7 @@ class Agent:
         """Compute the next action, `A`, for observation `O` and goal `G`.
 
         Args:
+            obs: NaN in the channels of optional sensors without a reading.
             applied: Action applied before `obs`, `A`, if that step is not observed yet: a robot acts first and
                 learns while its command is on the way.
 
@@ -160,11 +161,10 @@ class Agent:
         """
         done = None if applied is None else applied[None]
         action = self._batch.act(obs[None], goal[None], applied=done)[0]
+        broken = ~np.isfinite(obs) & self.spec.layout.is_required
         # A shifted plan does not depend on the sensors.
-        if not (np.isfinite(action).all() and np.isfinite(obs).all()):
-            seen = [
-                name for name, x in zip(self.spec.observation_names, obs, strict=True) if not np.isfinite(x)
-            ]
+        if not np.isfinite(action).all() or broken.any():
+            seen = [name for name, x in zip(self.spec.observation_names, broken, strict=True) if x]
             raise InferenceError(
                 f"robot '{self.spec.name}' has no plan: no imagined plan has a finite score. "
                 + (
@@ -214,7 +214,9 @@ class Agent:
         deviation = np.exp(0.5 * log_variance)
         error = self.spec.layout.subtract(next_obs, mean) / deviation
         nll = 0.5 * (error**2 + log_variance + np.log(2 * np.pi))
-        return PredictionError(nll=float(nll.mean()), mean=mean, deviation=deviation, error=error)
+        gaps = ~(np.isfinite(obs) & np.isfinite(next_obs)) & ~self.spec.layout.is_required
+        known = nll[~gaps] if gaps.any() else nll
+        return PredictionError(nll=float(known.mean()), mean=mean, deviation=deviation, error=error)
 
     def predict_plan(self) -> PlanPrediction | None:
         """Predict the outcome of the newest plan; None before the first action."""

@@ -191,7 +191,7 @@ def make_local_loop(
 
     The arguments are those of `ControlLoop` and `CommandArbiter`.
     """
-    source = LocalCommands(controller, robot.spec.dt)
+    source = LocalCommands(controller, robot.spec)
     arbiter = CommandArbiter(robot.spec, source, robot.last_action, guard=guard)
 
     def learn_period(

@@ -6,6 +6,7 @@ import numpy as np
 
 from wm_robot.control.controller import Controller
 from wm_robot.errors import DeviceError
+from wm_robot.spec import RobotSpec
 from wm_robot.types import Observation
 
 MAX_PERIOD_RATIO = 1.5
@@ -17,11 +18,9 @@ class LocalCommands:
 
     is_active, rejection, fault = True, "", ""
 
-    def __init__(self, controller: Controller, period: float):
-        """Args:
-        period: Control period, in s.
-        """
-        self.controller, self._period = controller, period
+    def __init__(self, controller: Controller, spec: RobotSpec):
+        self.controller, self._period = controller, spec.dt
+        self._is_required = spec.layout.is_required
         self.surprise: float | None = None
         self.is_overdue = False
         self._last: tuple[Observation, np.ndarray, bool] | None = None
@@ -67,7 +66,7 @@ class LocalCommands:
             return
         if applied is not None:
             self._last = obs, applied, intervened
-        if last is None or not (np.isfinite(last[0].values).all() and np.isfinite(obs.values).all()):
+        if last is None or not (self._is_whole(last[0]) and self._is_whole(obs)):
             return
         before, action, intervention = last
         whole = self._period / MAX_PERIOD_RATIO <= obs.stamp - before.stamp <= self._period * MAX_PERIOD_RATIO
@@ -75,3 +74,7 @@ class LocalCommands:
             before.values, action, obs.values, valid=whole and may_learn, intervention=intervention
         )
         self.surprise = surprise if whole else None
+
+    def _is_whole(self, obs: Observation) -> bool:
+        """Whether every required channel has a reading."""
+        return bool(np.isfinite(obs.values[self._is_required]).all())

@@ -110,20 +110,21 @@ class MultipleModelEkf(PhysicsMemory):
         predict_hypotheses: PredictHypotheses,
         outcome: Float[Tensor, "B O"],
         w: Float[Tensor, "B"],
+        measured: Float[Tensor, "B O"] | None = None,
     ) -> tuple[HypothesisPrediction, MemoryState]:
         """See `PhysicsInference.infer_physics`; `num_updates` decides which hypothesis is replaced."""
         sensed = predict_hypotheses(state["mean"])
         seen = (w > 0)[:, None]
         # A masked step may hold anything, and a factor of NaN is an error.
-        innovation = torch.where(seen[..., None], outcome[:, None] - sensed.mean, 0.0)
-        slope = torch.where(seen[..., None, None], sensed.jacobian, 0.0)
-        noise = torch.where(
-            seen[..., None], self.VARIANCE_FACTOR * sensed.log_variance.exp() / w[:, None, None], 1.0
-        )
+        known = seen[..., None] if measured is None else seen[..., None] & (measured > 0)[:, None]
+        innovation = torch.where(known, outcome[:, None] - sensed.mean, 0.0)
+        slope = torch.where(known[..., None], sensed.jacobian, 0.0)
+        noise = torch.where(known, self.VARIANCE_FACTOR * sensed.log_variance.exp() / w[:, None, None], 1.0)
         drifted = self._inflate_covariance(state["covariance"], self.DRIFT_RATE * self.dt)
         mean, covariance, misfit, log_volume = ekf_update(state["mean"], drifted, innovation, slope, noise)
         surprise = misfit.square()
-        doubt = (self.FADING_RATE * (surprise.mean(-1) / self.FADING_THRESHOLD - 1).clamp_min(0)).clamp_max(
+        mean_surprise = surprise.mean(-1) if measured is None else _average_measured(surprise, known)
+        doubt = (self.FADING_RATE * (mean_surprise / self.FADING_THRESHOLD - 1).clamp_min(0)).clamp_max(
             self.MAX_FADING
         )
         covariance = self._inflate_covariance(covariance, doubt[..., None, None])
@@ -193,6 +194,11 @@ class MultipleModelEkf(PhysicsMemory):
         mean[rows, worst], covariance[rows, worst] = torch.clamp(born, self.low, self.high), open_to
         score[rows, worst] = score[:, 0] - self.NEW_HYPOTHESIS_PENALTY
         return {"physics": truth, "mean": mean, "covariance": covariance, "score": score}
+
+
+def _average_measured(values: Float[Tensor, "B K O"], known: Tensor) -> Float[Tensor, "B K"]:
+    """Average over the channels that are readings."""
+    return (values * known).sum(-1) / known.sum(-1).clamp_min(1)
 
 
 def _split_bimodal(values: np.ndarray, min_separation: float) -> float:

@@ -47,6 +47,7 @@ class PhysicsInference(Protocol):
         predict_hypotheses: PredictHypotheses,
         outcome: Float[Tensor, "B O"],
         w: Float[Tensor, "B"],
+        measured: Float[Tensor, "B O"] | None = None,
     ) -> tuple[HypothesisPrediction, MemoryState]:
         """Update the physics estimate with one step, by the model's own prediction.
 
@@ -55,6 +56,7 @@ class PhysicsInference(Protocol):
             predict_hypotheses: Prediction of the model under given physics.
             outcome: The observed change, in the units of `predict_hypotheses`.
             w: As for `Memory.update`.
+            measured: 0 for a channel whose outcome is no reading, and no evidence; None: all are readings.
 
         Returns:
             Prediction of each hypothesis before the outcome, the selected one first; and the state after it.

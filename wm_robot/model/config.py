@@ -11,6 +11,8 @@ from wm_robot.spec import RobotSpec
 LOG_VARIANCE_BOUNDS = (-7.0, 6.0)
 """Bounds of the predicted log variance, in units of the one-step change. Free variances gave gradient
 norms of 5-60."""
+SPECIAL_CHANNELS = ("wraps", "rotations", "optional")
+"""Fields that list channels which are no plain numbers, or not always there."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,6 +42,8 @@ class ModelConfig:
     """Indices of the observed angles that wrap."""
     rotations: tuple[int, ...] = ()
     """Index of the first observed channel of each rotation."""
+    optional: tuple[int, ...] = ()
+    """Indices of the channels of optional sensors: the memory is told which of them are readings."""
 
     def __post_init__(self) -> None:
         check_at_least(
@@ -68,15 +72,14 @@ class ModelConfig:
             servo=servo,
             wraps=spec.layout.wraps,
             rotations=spec.layout.rotations,
+            optional=spec.layout.optional,
             **shape,
         )
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain values for `from_dict`. Special channels are left out where there are none, so that a base of
         plain channels keeps its digest."""
-        return {
-            name: value for name, value in asdict(self).items() if value or name not in ("wraps", "rotations")
-        }
+        return {name: value for name, value in asdict(self).items() if value or name not in SPECIAL_CHANNELS}
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> "ModelConfig":

@@ -55,6 +55,8 @@ class OnnxBackend:
     def update(self, state: ArrayState, step: Step[np.ndarray]) -> tuple[Prediction[np.ndarray], ArrayState]:
         """See `ModelBackend.update`; for one or two states."""
         given = {"obs": step.obs, "action": step.action, "next_obs": step.next_obs, "valid": step.valid}
+        # A base without optional sensors has graphs without that input.
+        given["measured"] = np.ones_like(step.next_obs) if step.measured is None else step.measured
         found = self._updates[len(step.obs)](state.flatten_model_part(), given)
         memory = tuple(
             {name: found[output] for name, output in parts.items()} for parts in self._memory_outputs

@@ -26,6 +26,7 @@ def infer_physics(
     h: Float[Tensor, "B T D"],
     straight: Float[Tensor, "B T O"],
     valid: Float[Tensor, "B T"],
+    measured: Float[Tensor, "B T O"] | None = None,
 ) -> tuple[Prediction[Tensor], MemoryState]:
     """Predict steps in sequence under each hypothesis, and update the memory after each.
 
@@ -33,13 +34,15 @@ def infer_physics(
         inference: Of the model's only memory layer.
         h: First hidden layer of each step.
         straight: Linear sensor change of each step, in units of the one-step change.
+        measured: 0 for a channel of an outcome that is no reading; None: all are readings.
     """
     part, age = state.memory[0], state.step
     changes, spreads = [], []
     happened = model.channels.subtract(obs[:, 1:], obs[:, :-1]) / model.change_std - straight
     for t in range(h.shape[1]):
         sense = partial(predict_under_physics, model, inference, state, h[:, t])
-        sensed, part = inference.infer_physics(part, age, sense, happened[:, t], valid[:, t])
+        known = None if measured is None else measured[:, t]
+        sensed, part = inference.infer_physics(part, age, sense, happened[:, t], valid[:, t], known)
         age = age + (valid[:, t] > 0)
         # The first hypothesis is in use.
         changes.append(sensed.mean[:, 0])

@@ -60,6 +60,7 @@ class TorchBackend:
             of(step.next_obs),
             of(step.valid),
             truth=self._select_truth(step.truth),
+            measured=None if step.measured is None else of(step.measured),
         )
         expected, after = self.model.update(to_tensors(state.model_part()), given)
         written = to_arrays(after)

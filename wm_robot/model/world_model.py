@@ -67,7 +67,7 @@ class WorldModel(nn.Module):
         self.input_layer = nn.Linear(asked, c.width)
         self.linear_skip = nn.Linear(asked, c.obs, bias=False)
         self.outcome_encoder = nn.Sequential(
-            nn.Linear(self.channels.num_features + c.obs, c.outcome),
+            nn.Linear(self.channels.num_features + c.obs + len(c.optional), c.outcome),
             nn.SiLU(),
             nn.Linear(c.outcome, c.outcome),
         )
@@ -142,7 +142,10 @@ class WorldModel(nn.Module):
         """Predict a step of each row before its outcome, then update the states with it."""
         obs_pair = torch.stack([step.obs, step.next_obs], 1)
         told = None if step.truth is None else step.truth[:, None].expand(-1, 2, -1)
-        predicted, state = self.scan(state, obs_pair, step.action[:, None], step.valid[:, None], told)
+        measured = None if step.measured is None else step.measured[:, None]
+        predicted, state = self.scan(
+            state, obs_pair, step.action[:, None], step.valid[:, None], told, measured
+        )
         return Prediction(*(x[:, 0] for x in predicted)), state
 
     def scan(
@@ -152,6 +155,7 @@ class WorldModel(nn.Module):
         action: Float[Tensor, "B T A"],
         valid: Float[Tensor, "B T"],
         truth: Float[Tensor, "B Tplus1 P"] | None = None,
+        measured: Float[Tensor, "B T O"] | None = None,
     ) -> tuple[Prediction[Tensor], LifetimeState[Tensor]]:
         """Predict `T` steps of each row and update the states; equals `T` calls of `update`.
 
@@ -159,6 +163,8 @@ class WorldModel(nn.Module):
             action: Actions that reached the motors.
             valid: 0 excludes a step from the memories.
             truth: True physics at each step, for families that use them; see `set_true_physics`.
+            measured: 0 for a channel of an outcome that is no evidence, since it or the reading before it is missing.
+                There `obs` has the model's own prediction; see `fill_gaps`. None: all are readings.
 
         Raises:
             ConfigError: If an oracle gets no true physics.
@@ -173,11 +179,11 @@ class WorldModel(nn.Module):
         h, straight = make_input_layer(self, state).apply(given)
         inference = self.memory_layers[0].physics_inference
         if truth is None and inference is not None:
-            predicted, inferred = infer_physics(self, inference, state, obs, h, straight, valid)
+            predicted, inferred = infer_physics(self, inference, state, obs, h, straight, valid, measured)
             memory: tuple[MemoryState, ...] = (inferred,)
         else:
             told = None if truth is None else truth[:, 1:]
-            h, memory = self._scan_memories(state, obs, h, valid, told)
+            h, memory = self._scan_memories(state, obs, h, valid, told, measured)
             predicted = self._decode_prediction(*self._predict_latent(z, straight, h, state))
         return predicted, replace(
             state,
@@ -187,10 +193,16 @@ class WorldModel(nn.Module):
         )
 
     def _scan_memories(
-        self, state: LifetimeState[Tensor], obs: Tensor, h: Tensor, valid: Tensor, truth: Tensor | None
+        self,
+        state: LifetimeState[Tensor],
+        obs: Tensor,
+        h: Tensor,
+        valid: Tensor,
+        truth: Tensor | None,
+        measured: Tensor | None,
     ) -> tuple[Tensor, tuple[MemoryState, ...]]:
         """Compute the last hidden layer of each step, and the memories after all steps."""
-        happened, memory = self._encode_outcome(obs[:, :-1], obs[:, 1:]), []
+        happened, memory = self._encode_outcome(obs[:, :-1], obs[:, 1:], measured), []
         for i, layer in enumerate(self.memory_layers):
             told = truth if layer.outcome_is_physics and truth is not None else happened
             read, written = layer.scan(make_read_state(state, i), self.norms[i](h), told, valid)
@@ -258,10 +270,14 @@ class WorldModel(nn.Module):
         h = h + read
         return h + self.feed_forward[layer](h)
 
-    def _encode_outcome(self, obs: Tensor, next_obs: Tensor) -> Tensor:
+    def _encode_outcome(self, obs: Tensor, next_obs: Tensor, measured: Tensor | None) -> Tensor:
         y = self.channels.expand((next_obs - self.obs_mean) / self.obs_std)
         change = self.channels.subtract(next_obs, obs) / self.change_std
-        return self.outcome_encoder(torch.cat([y, change], -1))
+        given = [y, change]
+        if self.config.optional:
+            known = torch.ones_like(change) if measured is None else measured
+            given.append(known[..., list(self.config.optional)])
+        return self.outcome_encoder(torch.cat(given, -1))
 
     def split_head(self, normalised: Tensor, state: LifetimeState[Tensor]) -> tuple[Tensor, Tensor, Tensor]:
         """Compute the output head for the normalised last layer, `B N D`: nonlinear part of the predicted sensor

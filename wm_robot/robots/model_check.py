@@ -62,6 +62,7 @@ def find_contradictions(spec: RobotSpec, model: RobotModel) -> list[str]:
     for actuator in spec.actuators:
         found += _compare_actuator(actuator, actuators[actuator.name])
     found += _compare_base(spec, model)
+    found += _compare_sensors(spec, model)
     return found or list(_compare_chain(spec, model))
 
 
@@ -72,6 +73,15 @@ def _compare_base(spec: RobotSpec, model: RobotModel) -> Iterator[str]:
             f"the base is {_describe_base(said)} in the spec, and {_describe_base(modelled)} in the model, where a "
             "free joint makes a base float"
         )
+
+
+def _compare_sensors(spec: RobotSpec, model: RobotModel) -> Iterator[str]:
+    for sensor in spec.sensors:
+        if sensor.frame and not model.has_frame(sensor.frame):
+            yield (
+                f"sensor '{sensor.name}' has the frame '{sensor.frame}' in the spec, and the model has no site and "
+                f"no body of that name; it has {model.list_frames()}"
+            )
 
 
 def _describe_base(body: str) -> str:

@@ -117,8 +117,15 @@ class RobotModel:
                 return site.body, site.position
         if any(body.name == name for body in self.bodies):
             return name, (0.0, 0.0, 0.0)
-        known = [site.name for site in self.sites] + [body.name for body in self.bodies]
-        raise SpecError(f"the model has no site and no body '{name}'; it has {known}")
+        raise SpecError(f"the model has no site and no body '{name}'; it has {self.list_frames()}")
+
+    def list_frames(self) -> list[str]:
+        """List the names of sites and bodies."""
+        return [site.name for site in self.sites] + [body.name for body in self.bodies]
+
+    def has_frame(self, name: str) -> bool:
+        """Whether a site or a body has that name; the world is one too."""
+        return name == WORLD or name in self.list_frames()
 
     def read_chain(self, joint_names: Sequence[str], body: str, point: Point, *, base: str = WORLD) -> Chain:
         """Read the chain of joints from the base to a point of a body.

@@ -53,11 +53,15 @@ class Gate:
         """Last limit violation of any action."""
         self._workspace = Workspace(spec)
         self._obs_low, self._obs_high = compute_plausible_range(spec)
+        self._is_optional = ~spec.layout.is_required
+        """Whether no limit depends on each channel, and the robot may be driven without it."""
         interfaces = {name: k * len(spec.joints) for k, name in enumerate(spec.interfaces)}
         self._columns = {name: first + self.limits.joint_index for name, first in interfaces.items()}
         self._max_age = spec.safety.max_age_periods * spec.dt
         self._max_time_ahead = MAX_PERIODS_AHEAD * spec.dt
-        self._limits_stopping = bool(self.limits.stopping_factor.any()) and len(interfaces) == 2
+        self._limits_stopping = bool(self.limits.stopping_factor.any()) and (
+            {"position", "velocity"} <= set(interfaces)
+        )
         self._limits_lead = bool(np.isfinite(self.limits.max_lead).any()) and "position" in interfaces
         self._target = np.zeros(spec.action_dim)
         self.restart(initial_action)
@@ -145,7 +149,7 @@ class Gate:
             return LimitViolation(
                 LimitRule.SENSED, f"the size of observation {obs.values.shape}", size, wanted
             )
-        fine = (obs.values >= self._obs_low) & (obs.values <= self._obs_high)
+        fine = (obs.values >= self._obs_low) & (obs.values <= self._obs_high) | self._is_optional
         if not fine.all():
             first = int((~fine).argmax())
             value = float(obs.values[first])

@@ -9,8 +9,8 @@ from wm_robot.spec import RobotSpec
 REJECTION_WIDTHS = 10.0
 """Widths of its range that an action may be outside; beyond this it is rejected instead of limited."""
 PLAUSIBLE_RANGE_WIDTHS, PLAUSIBLE_SPEED_RATIO = 1.0, 20.0
-"""Bounds of a plausible reading: widths of its range outside, and multiples of its largest speed. Beyond these the
-sensor is broken."""
+"""Bounds of a plausible reading: widths of its range outside, and multiples of its largest speed, effort or ordinary
+reading. Beyond these the sensor is broken."""
 ANGLE_ROUNDING = 1e-3
 """Distance beyond ±π to which rounding may bring an angle that wraps, in rad."""
 UNLIMITED_STEP_CHANGE = 4.0
@@ -25,10 +25,15 @@ def compute_plausible_range(spec: RobotSpec) -> tuple[np.ndarray, np.ndarray]:
     wraps = np.array([joint.wraps for joint in spec.joints])
     wide = np.where(wraps, ANGLE_ROUNDING, PLAUSIBLE_RANGE_WIDTHS * (high - low))
     fastest = PLAUSIBLE_SPEED_RATIO * np.array([joint.velocity for joint in spec.joints])
-    ends = {"position": (low - wide, high + wide), "velocity": (-fastest, fastest)}
+    strongest = PLAUSIBLE_SPEED_RATIO * np.array([joint.effort for joint in spec.joints])
+    ends = {
+        "position": (low - wide, high + wide),
+        "velocity": (-fastest, fastest),
+        "effort": (-strongest, strongest),
+    }
     least, most = (np.concatenate([ends[name][end] for name in spec.interfaces]) for end in (0, 1))
-    base = PLAUSIBLE_SPEED_RATIO * spec.layout.limits[len(least) :]
-    return np.concatenate([least, -base]), np.concatenate([most, base])
+    others = PLAUSIBLE_SPEED_RATIO * spec.layout.limits[len(least) :]
+    return np.concatenate([least, -others]), np.concatenate([most, others])
 
 
 @dataclass(frozen=True, kw_only=True)

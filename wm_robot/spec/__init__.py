@@ -1,5 +1,6 @@
 """Robot specs: what a robot is, as its YAML file says it."""
 
+from wm_robot.spec.channel_layout import JOINTS as JOINTS
 from wm_robot.spec.channel_layout import ChannelGroup as ChannelGroup
 from wm_robot.spec.channel_layout import ChannelLayout as ChannelLayout
 from wm_robot.spec.floating_base import BASE as BASE
@@ -18,3 +19,5 @@ from wm_robot.spec.robot_spec import RobotSpec as RobotSpec
 from wm_robot.spec.robot_spec import encode_canonical_json as encode_canonical_json
 from wm_robot.spec.robot_spec import make_home_obs as make_home_obs
 from wm_robot.spec.safety import Safety as Safety
+from wm_robot.spec.sensors import SENSOR_KINDS as SENSOR_KINDS
+from wm_robot.spec.sensors import Sensor as Sensor

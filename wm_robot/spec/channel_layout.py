@@ -3,12 +3,13 @@
 Everything that treats channels differently reads the layout: the model, the simulator, the gate and the evaluation.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 
 from wm_robot.math.rotations import (
     ROTATION_SIZE,
@@ -18,13 +19,17 @@ from wm_robot.math.rotations import (
     wrap_angle,
 )
 
+JOINTS = "joints"
+"""Name of the sensor that all joint interfaces are of."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class ChannelGroup:
     """Neighbouring channels of an observation that are of one kind."""
 
     kind: str
-    """`position` or `velocity` of all joints, or a quantity of a floating base, such as `rotation`."""
+    """Interface of all joints, such as `position`; quantity of a floating base, such as `rotation`; or sensor and
+    field, such as `imu/orientation`."""
     names: tuple[str, ...]
     wraps: tuple[bool, ...]
     """Whether each channel is an angle that wraps, in [-π, π)."""
@@ -32,6 +37,12 @@ class ChannelGroup:
     """Largest size of an ordinary reading of each channel."""
     is_rotation: bool = False
     """Whether the group is a rotation: the first two columns of its matrix."""
+    sensor: str = JOINTS
+    """Sensor that it is of: `joints`, `base`, or the name of a sensor. Groups of one sensor are neighbours."""
+    is_required: bool = True
+    """Whether the robot may not be driven without it."""
+    max_age: float = math.inf
+    """Age up to which a reading is valid, in s."""
 
 
 @dataclass(frozen=True)
@@ -55,9 +66,34 @@ class ChannelLayout:
         return tuple(self.find_channels(group.kind).start for group in self.groups if group.is_rotation)
 
     @cached_property
+    def optional(self) -> tuple[int, ...]:
+        """Indices of the channels that may be without a reading."""
+        return tuple(np.flatnonzero(~self.is_required).tolist())
+
+    @cached_property
     def limits(self) -> Float[np.ndarray, "O"]:
         """Largest size of an ordinary reading of each channel."""
-        return np.array([limit for group in self.groups for limit in group.limits])
+        return np.array([limit for group in self.groups for limit in group.limits], float)
+
+    @cached_property
+    def sensors(self) -> tuple[str, ...]:
+        """Sensor of each channel."""
+        return tuple(group.sensor for group in self.groups for _ in group.names)
+
+    @cached_property
+    def sensor_names(self) -> tuple[str, ...]:
+        """Every sensor once, in the order of the channels."""
+        return tuple(dict.fromkeys(self.sensors))
+
+    @cached_property
+    def is_required(self) -> Bool[np.ndarray, "O"]:
+        """Whether the robot may not be driven without each channel."""
+        return np.array([group.is_required for group in self.groups for _ in group.names], bool)
+
+    @cached_property
+    def max_ages(self) -> Float[np.ndarray, "O"]:
+        """Age up to which a reading of each channel is valid, in s."""
+        return np.array([group.max_age for group in self.groups for _ in group.names], float)
 
     @cached_property
     def _periods(self) -> Float[np.ndarray, "O"]:
@@ -74,6 +110,11 @@ class ChannelLayout:
     def find_channels(self, kind: str) -> slice:
         """Return the channels of the group of a kind."""
         return next(channels for group, channels in self.slices if group.kind == kind)
+
+    def find_sensor(self, name: str) -> slice:
+        """Return the channels of a sensor: of `joints`, `base`, or of one by its name."""
+        first = self.sensors.index(name)
+        return slice(first, first + self.sensors.count(name))
 
     def subtract(self, first: np.ndarray, second: np.ndarray) -> np.ndarray:
         """Return the difference of two observations; angles that wrap take the shorter way round."""
@@ -112,7 +153,7 @@ class ChannelLayout:
 
 
 def make_joint_group(
-    kind: str, names: Sequence[str], *, wraps: Sequence[bool], limits: Sequence[float]
+    kind: str, names: Sequence[str], *, wraps: Sequence[bool], limits: Sequence[float], max_age: float
 ) -> ChannelGroup:
     """Make the group of one interface of all joints."""
     return ChannelGroup(
@@ -120,4 +161,5 @@ def make_joint_group(
         names=tuple(f"{name}/{kind}" for name in names),
         wraps=tuple(each and kind == "position" for each in wraps),
         limits=tuple(limits),
+        max_age=max_age,
     )

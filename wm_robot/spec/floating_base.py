@@ -48,19 +48,24 @@ class FloatingBase:
         """Rotation matrix of the frame at home."""
         return compute_rotation_matrix(np.array(self.rotation) / math.hypot(*self.rotation))
 
-    def make_groups(self) -> tuple[ChannelGroup, ...]:
-        """Make the groups of its channels, in their order."""
+    def make_groups(self, max_age: float) -> tuple[ChannelGroup, ...]:
+        """Make the groups of its channels, in their order.
+
+        Args:
+            max_age: Age up to which a reading is valid, in s.
+        """
         vectors = {"linear_velocity": self.linear_velocity, "angular_velocity": self.angular_velocity}
         return (
-            _make_group("height", ("height",), abs(self.height) + self.linear_velocity),
+            _make_group("height", ("height",), abs(self.height) + self.linear_velocity, max_age),
             _make_group(
                 "rotation",
                 [f"{axis}_axis_{part}" for axis in ("x", "y") for part in AXES],
                 1.0,
+                max_age,
                 is_rotation=True,
             ),
             *(
-                _make_group(kind, [f"{kind}_{axis}" for axis in AXES], limit)
+                _make_group(kind, [f"{kind}_{axis}" for axis in AXES], limit, max_age)
                 for kind, limit in vectors.items()
             ),
         )
@@ -75,7 +80,12 @@ class FloatingBase:
 
 
 def _make_group(
-    kind: str, names: "list[str] | tuple[str, ...]", limit: float, *, is_rotation: bool = False
+    kind: str,
+    names: "list[str] | tuple[str, ...]",
+    limit: float,
+    max_age: float,
+    *,
+    is_rotation: bool = False,
 ) -> ChannelGroup:
     return ChannelGroup(
         kind=kind,
@@ -83,4 +93,6 @@ def _make_group(
         wraps=(False,) * len(names),
         limits=(limit,) * len(names),
         is_rotation=is_rotation,
+        sensor=BASE,
+        max_age=max_age,
     )

@@ -22,9 +22,10 @@ from wm_robot.spec.checks import (
 from wm_robot.spec.floating_base import FloatingBase
 from wm_robot.spec.parts import Actuator, Joint, Link, Task, build_task
 from wm_robot.spec.safety import Safety, build_safety
+from wm_robot.spec.sensors import Sensor, build_sensors, check_sensors
 
-INTERFACES = ("position", "velocity")
-"""Joint interfaces that a sensor may report, in rad and rad/s (m and m/s for a slide)."""
+INTERFACES = ("position", "velocity", "effort")
+"""Joint interfaces that a sensor may report, in rad, rad/s and N m (m, m/s and N for a slide)."""
 RATES = (10.0, 500.0)
 """Slowest and fastest control rate, in Hz."""
 LARGEST_PLAN_RATE = 100.0
@@ -62,6 +63,8 @@ class RobotSpec:
     """Joint interfaces in the observation; each lists all joints in order."""
     base: FloatingBase | None = None
     """Floating base; None: the base is fixed."""
+    sensors: tuple[Sensor, ...] = ()
+    """Sensors beyond the joints; their channels follow those of joints and base."""
     tasks: Mapping[str, Task] = field(default_factory=dict)
     chain: tuple[Link, ...] = ()
     """Kinematics from the base to the gripper, for tasks in space."""
@@ -116,6 +119,7 @@ class RobotSpec:
             )
         unknown = set(self.interfaces) - set(INTERFACES)
         require_valid(not unknown, f"interfaces {sorted(unknown)}", f"some of {sorted(INTERFACES)}")
+        check_sensors(self.sensors, names)
         _check_safety(self, names, motors)
         _check_task_starts(self)
 
@@ -135,7 +139,7 @@ class RobotSpec:
 
     @cached_property
     def observation_names(self) -> tuple[str, ...]:
-        """Channels as `<joint>/<interface>`."""
+        """Channels as `<joint>/<interface>` and `<sensor>/<field>.<axis>`."""
         return self.layout.names
 
     @cached_property
@@ -144,13 +148,19 @@ class RobotSpec:
         limits = {
             "position": [max(map(abs, joint.position)) for joint in self.joints],
             "velocity": [joint.velocity for joint in self.joints],
+            "effort": [joint.effort for joint in self.joints],
         }
+        max_age = self.safety.max_age_periods * self.dt
         wraps = [joint.wraps for joint in self.joints]
         groups = [
-            make_joint_group(kind, self.joint_names, wraps=wraps, limits=limits[kind])
+            make_joint_group(kind, self.joint_names, wraps=wraps, limits=limits[kind], max_age=max_age)
             for kind in self.interfaces
         ]
-        return ChannelLayout((*groups, *(self.base.make_groups() if self.base else ())))
+        if self.base:
+            groups += self.base.make_groups(max_age)
+        for sensor in self.sensors:
+            groups += sensor.make_groups(self.rate)
+        return ChannelLayout(tuple(groups))
 
     @property
     def action_names(self) -> tuple[str, ...]:
@@ -226,13 +236,19 @@ class RobotSpec:
         """Check that a JointState can carry the observation, as ROS nodes need.
 
         Raises:
-            SpecError: If the base floats.
+            SpecError: If the base floats, or if the robot has sensors beyond its joints.
         """
         if self.base:
             raise SpecError(
                 f"robot '{self.name}' has the floating base '{self.base.body}', and a JointState cannot carry its "
                 "height, rotation and velocity. ROS nodes and recordings support robots with a fixed base; train "
                 "and run this one in simulation, without ROS"
+            )
+        if self.sensors:
+            raise SpecError(
+                f"robot '{self.name}' has the sensors {[sensor.name for sensor in self.sensors]}, and a JointState "
+                "cannot carry their readings. ROS nodes and recordings support robots that sense their joints alone; "
+                "train and run this one in simulation, without ROS, or remove sensors from its spec"
             )
 
     def compute_digest(self) -> str:
@@ -247,6 +263,8 @@ class RobotSpec:
         }
         if self.base:
             kept["base"] = _convert_to_floats(self.base.list_digest_values())
+        if self.sensors:
+            kept["sensors"] = [_convert_to_floats(sensor.list_digest_values()) for sensor in self.sensors]
         return hashlib.sha256(encode_canonical_json(kept)).hexdigest()
 
     @classmethod
@@ -295,7 +313,7 @@ class RobotSpec:
         whose = f"of robot '{values.get('name')}'"
         for name, example in EXAMPLES.items():
             require_mapping(values.get(name, {}), f"{name} {whose}", example)
-        for name in ("joints", "actuators", "chain", "leave_out"):
+        for name in ("joints", "actuators", "chain", "leave_out", "sensors"):
             require_list(values.get(name, ()), f"{name} {whose}", "mappings")
         parts: dict[str, Any] = {
             "joints": tuple(build_section(Joint, joint) for joint in values.pop("joints", ())),
@@ -303,6 +321,7 @@ class RobotSpec:
             "tasks": {name: build_task(name, task) for name, task in values.pop("tasks", {}).items()},
             "chain": tuple(build_section(Link, link) for link in values.pop("chain", ())),
             "safety": build_safety(values.pop("safety", {})),
+            "sensors": build_sensors(values.pop("sensors", ())),
         }
         if (base := values.pop("base", None)) is not None:
             parts["base"] = build_section(FloatingBase, base)
@@ -313,8 +332,9 @@ class RobotSpec:
         values = {name: value for name, value in asdict(self).items() if name != "folder"}
         if self.base is None:
             del values["base"]
-        if not self.leave_out:
-            del values["leave_out"]
+        for name in ("leave_out", "sensors"):
+            if not values[name]:
+                del values[name]
         return {"version": VERSION, **values}
 
 
@@ -376,11 +396,20 @@ def _find_servos(spec: RobotSpec, joint: str) -> list[Actuator]:
 
 
 def make_home_obs(spec: RobotSpec) -> np.ndarray:
-    """Make the observation of a robot at rest at its `home_position`, float32 `O`."""
-    values = {"position": spec.home_position, "velocity": np.zeros(len(spec.joints))}
+    """Make the observation of a robot at rest at its `home_position`, float32 `O`.
+
+    What only a model tells is plausible, and no more: efforts are zero, and the frame of a sensor is not turned.
+    """
+    still = np.zeros(len(spec.joints))
+    values = {"position": spec.home_position, "velocity": still, "effort": still}
     parts = [values[name] for name in spec.interfaces]
     if spec.base:
         parts.append(spec.base.make_home_channels())
+    for sensor in spec.sensors:
+        if spec.base and sensor.frame == spec.base.body:
+            parts.append(sensor.make_home_channels(rotation=spec.base.home_rotation, height=spec.base.height))
+        else:
+            parts.append(sensor.make_home_channels())
     return np.concatenate(parts).astype(np.float32)
 
 

@@ -11,9 +11,9 @@ from wm_robot.streams.rejection import BadMessageError, RejectionReason
 
 NS_PER_S = 1_000_000_000
 MAX_SPEED_RATIO = 20.0
-"""Multiples of its largest speed up to which a measured joint speed is plausible."""
+"""Multiples of its largest speed or effort up to which that of a joint is plausible."""
 MISSING_READING_ADVICE = (
-    "The robot's spec observes {0}: let its hardware export a {0} state interface for each joint, and the "
+    "The robot's spec observes {0}: let its hardware export {1} {0} state interface for each joint, and the "
     "joint_state_broadcaster publish them"
 )
 """Next move where joints have no reading of a kind."""
@@ -63,7 +63,10 @@ def _decode_readings(message: Any, order: Sequence[int], field: str) -> np.ndarr
         # A broadcaster omits them, or sends NaN, where the hardware has no such sensor.
         if len(numbers) and not np.isnan(np.asarray(numbers, np.float64)).any():
             raise
-        raise BadMessageError(error.reason, f"{error}. {MISSING_READING_ADVICE.format(field)}") from error
+        raise BadMessageError(
+            error.reason,
+            f"{error}. {MISSING_READING_ADVICE.format(field, 'an' if field == 'effort' else 'a')}",
+        ) from error
 
 
 def decode_action(message: Any, spec: RobotSpec) -> np.ndarray:
@@ -117,6 +120,9 @@ def _compute_bounds(spec: RobotSpec, field: str) -> tuple[np.ndarray, np.ndarray
     if field == "velocity":
         fastest = MAX_SPEED_RATIO * np.array([joint.velocity for joint in spec.joints])
         return -fastest, fastest
+    if field == "effort":
+        strongest = MAX_SPEED_RATIO * np.array([joint.effort for joint in spec.joints])
+        return -strongest, strongest
     low, high = np.array([joint.position for joint in spec.joints]).T
     return low - (high - low), high + (high - low)
 

@@ -188,8 +188,10 @@ def _estimate_scale(spec: RobotSpec, task: Task, reward: Reward) -> tuple[float,
     limits = {
         "position": [(max(j.position[0], -np.pi), min(j.position[1], np.pi)) for j in spec.joints],
         "velocity": [(-j.velocity, j.velocity) for j in spec.joints],
+        "effort": [(-j.effort, j.effort) for j in spec.joints],
     }
-    bounds = np.concatenate([limits[name] for name in spec.interfaces])
+    others = spec.layout.limits[len(spec.joints) * len(spec.interfaces) :]
+    bounds = np.concatenate([*(limits[name] for name in spec.interfaces), np.stack([-others, others], 1)])
     obs = rng.uniform(bounds[:, 0], bounds[:, 1], (ESTIMATE_SAMPLES, len(bounds)))
     # Half of them at rest.
     velocities = [i for i, name in enumerate(spec.observation_names) if name.endswith("/velocity")]

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from wm_robot.memory.lifetime_state import LifetimeState, map_values
 from wm_robot.model.backend import Prediction
+from wm_robot.model.gap_filling import scan_with_gaps
 from wm_robot.model.world_model import WorldModel
 
 ANCHOR_STEPS = (0, 2, 6, 12, 24, 48, 96, 192)
@@ -39,31 +40,45 @@ def compute_segment_loss(
     truth: Float[Tensor, "B Tplus1 P"],
     *,
     horizon: int,
+    sensed: Float[Tensor, "B Tplus1 O"] | None = None,
 ) -> tuple[LossTerms, LifetimeState[Tensor]]:
     """Scan a segment, imagine from several of its steps, and compute the loss.
 
     Gradients flow through every update.
 
     Args:
+        obs: What the sensors would give; predictions are compared with it.
         horizon: Imagined steps; 0 scans the segment at once, and estimates the physics at its end alone.
+        sensed: What the sensors give, NaN where there is no reading; None: the same as `obs`.
     """
     steps = action.shape[1]
     anchors = [t for t in ANCHOR_STEPS if t + horizon <= steps] if horizon else [0]
     ones = torch.ones(action.shape[:2])
+    given = obs if sensed is None else sensed
     predicted, moments = [], []
+    seen: list[Tensor] = []
     for start, stop in zip(anchors, [*anchors[1:], steps], strict=True):
         moments.append(state)
-        part = slice(start, stop)
-        piece, state = model.scan(
-            state, obs[:, start : stop + 1], action[:, part], ones[:, part], truth[:, start : stop + 1]
-        )
+        part, whole = slice(start, stop), slice(start, stop + 1)
+        scanned = given[:, whole], action[:, part], ones[:, part], truth[:, whole]
+        if sensed is None:
+            piece, state = model.scan(state, *scanned)
+            filled = scanned[0]
+        else:
+            piece, filled, state = scan_with_gaps(
+                model, state, *scanned, first=seen[-1][:, -1] if seen else None
+            )
         predicted.append(piece)
+        seen.append(filled)
     surprise = _compute_one_step_loss(model, predicted, obs[:, 1:])
 
     if not horizon:
         anchors, moments = [steps], [state]
     joined = map_values(lambda *values: torch.cat(values), *moments)
-    open_loop, by_anchor, competence = _compute_open_loop_loss(model, joined, obs, action, anchors, horizon)
+    starts = [filled[:, 0] for filled in seen]
+    open_loop, by_anchor, competence = _compute_open_loop_loss(
+        model, joined, starts, obs, action, anchors, horizon
+    )
 
     true = torch.cat([truth[:, t] for t in anchors])
     physics = (model.estimate_physics(joined) - true).square().mean()
@@ -73,6 +88,7 @@ def compute_segment_loss(
 def _compute_open_loop_loss(
     model: WorldModel,
     state: LifetimeState[Tensor],
+    starts: list[Tensor],
     obs: Tensor,
     action: Tensor,
     anchors: list[int],
@@ -81,7 +97,7 @@ def _compute_open_loop_loss(
     """Compute the loss of imagination from the anchors, the error at its last step by anchor, and the competence."""
     if not horizon:
         return obs.new_zeros(()), obs.new_zeros(0), obs.new_zeros(())
-    seen = torch.cat([obs[:, t] for t in anchors])
+    seen = torch.cat(starts)
     plans = torch.cat([action[:, t : t + horizon] for t in anchors])
     future = torch.cat([obs[:, t + 1 : t + 1 + horizon] for t in anchors])
     mean, _ = model.imagine(state, model.observe(state, seen), plans[:, None])

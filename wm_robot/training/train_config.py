@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 from wm_robot.errors import ConfigError, check_at_least
 from wm_robot.training.curriculum import Stage
+from wm_robot.training.sensor_faults import SensorFaultConfig
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,6 +37,8 @@ class TrainConfig:
     """Easier stages before the full training."""
     checkpoint_interval: int = 250
     """Gradient steps between checkpoints."""
+    sensor_faults: SensorFaultConfig = SensorFaultConfig()
+    """Faults of the optional sensors, where the robot has any."""
     seed: int = 0
 
     def __post_init__(self) -> None:

@@ -25,6 +25,7 @@ from wm_robot.training.input_scales import fit_physics_prior, fit_scales
 from wm_robot.training.loss import ANCHOR_STEPS, compute_segment_loss
 from wm_robot.training.optimizers import compute_rate_share, make_optimizers
 from wm_robot.training.segments import SegmentBatch, SegmentSampler
+from wm_robot.training.sensor_faults import SensorFaults
 from wm_robot.training.train_config import TrainConfig
 from wm_robot.training.warm_start import copy_base_tensors
 from wm_robot.types import TrajectoryBatch
@@ -60,15 +61,18 @@ class Trainer:
         data: Path,
         trajectory_source: TrajectorySource,
         initial_model: WorldModel | None = None,
+        sensor_faults: SensorFaults | None = None,
     ):
         """Args:
         folder: Folder of the checkpoints and curves of this training.
         data: Folder of the trajectories, shared by trainings on the same data.
         trajectory_source: Called once for each round whose trajectories are not in `data` yet.
         initial_model: Trained model of another memory family, which initialises the other layers and the scales.
+        sensor_faults: Faults of the optional sensors.
         """
         self.model, self.config, self.folder, self.data = model, config, folder, data
         self._trajectory_source, self._initial_model = trajectory_source, initial_model
+        self._sensor_faults = sensor_faults
         self._optimizers = make_optimizers(model)
         self._pools: list[TrajectoryBatch] = []
         self._pool_digests: list[str] = []
@@ -196,7 +200,16 @@ class Trainer:
             for group in optimizer.param_groups:
                 group["lr"] = part * rate
         state = self._make_start_state(segments, recent, truth)
-        losses, state = compute_segment_loss(self.model, state, obs, action, truth, horizon=config.horizon)
+        disturbed = self._sensor_faults.disturb(segments.obs, self.update) if self._sensor_faults else None
+        losses, state = compute_segment_loss(
+            self.model,
+            state,
+            obs,
+            action,
+            truth,
+            horizon=config.horizon,
+            sensed=None if disturbed is None else torch.from_numpy(disturbed),
+        )
         loss = losses.surprise + config.open_loop_weight * losses.open_loop
         loss = loss + config.physics_weight * self._stage.physics_factor * losses.physics
         self.model.zero_grad()

@@ -39,7 +39,8 @@ class EmulatedMotors:
         self.position[self._joint] = np.where(self._servo, self.last_action, self.position[self._joint])
 
     def read(self) -> Observation:
-        values = {"position": self.position, "velocity": self.velocity}
+        effort = np.zeros(len(self.spec.joints))
+        values = {"position": self.position, "velocity": self.velocity, "effort": effort}
         sensed = np.concatenate([values[name] for name in self.spec.interfaces]).astype(np.float32)
         return self.corrupt(Observation(stamp=self.time, values=sensed))
 

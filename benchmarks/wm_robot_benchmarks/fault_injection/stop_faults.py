@@ -154,7 +154,7 @@ def run_plant(spec: RobotSpec, page: Path, board: SharedMode) -> None:
     """Poll the page without end, and apply the decisions of the shipped arbiter and the guard."""
     request_priority(REALTIME_PRIORITY)
     rest = spec.home_action
-    arbiter = CommandArbiter(spec, LocalCommands(StillController(spec), spec.dt), rest, guard=Heartbeat(page))
+    arbiter = CommandArbiter(spec, LocalCommands(StillController(spec), spec), rest, guard=Heartbeat(page))
     obs = Observation(stamp=0.0, values=make_home_obs(spec))
     while True:
         if board.take_arming_request():

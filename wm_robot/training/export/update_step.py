@@ -30,6 +30,10 @@ MAX_SENSITIVE_SHARE = 0.25
 meaning, and the graph counts as unchecked."""
 
 
+OUTCOME_INPUTS = ("next_obs", "valid", "measured")
+"""Inputs of `update` that `predict` does not have."""
+
+
 class UpdateStepExport:
     """`predict` and `update` of a model, as pure functions of their arguments."""
 
@@ -42,7 +46,7 @@ class UpdateStepExport:
     def export_predict(self) -> bytes:
         """Export `predict` as a graph, for any number of rows."""
         inputs = self._make_example(2)
-        asked = {name: value for name, value in inputs.items() if name not in ("next_obs", "valid")}
+        asked = {name: value for name, value in inputs.items() if name not in OUTCOME_INPUTS}
         return export_function(self.model, self._predict_flat, asked, PREDICTION_OUTPUTS, dynamic_rows=True)
 
     def export_update(self, num_rows: int) -> bytes:
@@ -143,6 +147,7 @@ class UpdateStepExport:
                 perturb_value(step.action),
                 perturb_value(step.next_obs),
                 step.valid.repeat(NUM_ROUNDINGS),
+                measured=None if step.measured is None else step.measured.repeat(NUM_ROUNDINGS, 0),
             )
             others, near = self._backend.update(near, near_step)
         pairs = [*zip(expected, others, strict=True), *_pair_values(exact, near)]
@@ -164,10 +169,19 @@ class UpdateStepExport:
             next_obs = obs_mean + np.float32(0.9) * (obs - obs_mean) + random(change_std)
             valid = np.full(1, step % 7 != 6, np.float32)
             seen = np.where(valid[:, None] > 0, next_obs, np.float32(np.nan))
-            given = Step(obs, action, seen, valid)
+            given = Step(obs, action, seen, valid, measured=self._mask_outcome(generator))
             expected, after = self._backend.update(state, given)
             yield _SimulatedStep(state, before, given, expected, after)
             before, state, obs = state, after, next_obs
+
+    def _mask_outcome(self, generator: np.random.Generator) -> np.ndarray | None:
+        """Return a mask in which half of the optional channels are no readings; None for a model without them."""
+        optional = list(self.model.config.optional)
+        if not optional:
+            return None
+        measured = np.ones((1, self.model.config.obs), np.float32)
+        measured[:, optional] = generator.random(len(optional)) < 0.5
+        return measured
 
     @property
     def _backend(self) -> TorchBackend:
@@ -181,9 +195,11 @@ class UpdateStepExport:
         return tuple(self.model.predict(self._unflatten_state(state), obs, action))
 
     def _update_flat(
-        self, obs: Tensor, action: Tensor, next_obs: Tensor, valid: Tensor, *state: Tensor
+        self, obs: Tensor, action: Tensor, next_obs: Tensor, valid: Tensor, *others: Tensor
     ) -> tuple[Tensor, ...]:
-        expected, after = self.model.update(self._unflatten_state(state), Step(obs, action, next_obs, valid))
+        measured, state = (others[0], others[1:]) if self.model.config.optional else (None, others)
+        step = Step(obs, action, next_obs, valid, measured=measured)
+        expected, after = self.model.update(self._unflatten_state(state), step)
         written = after.flatten()
         return *expected, *(written[name] for name in self._updated_keys)
 
@@ -198,6 +214,8 @@ class UpdateStepExport:
         input."""
         obs, action = self.model.obs_mean.repeat(rows, 1), torch.zeros(rows, self.model.config.action)
         step = {"obs": obs, "action": action, "next_obs": obs.clone(), "valid": torch.ones(rows)}
+        if self.model.config.optional:
+            step["measured"] = torch.ones_like(obs)
         return step | _add_state_prefix(
             {name: value.clone() for name, value in self._make_initial_state(rows).flatten().items()}
         )
