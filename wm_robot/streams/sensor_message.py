@@ -23,6 +23,8 @@ MAX_LIMIT_RATIO = 20.0
 """Multiples of its limit up to which a reading is plausible."""
 MAX_LENGTH_ERROR = 1e-2
 """Largest deviation of the length of a quaternion from 1."""
+MAX_FLOAT32 = float(np.finfo(np.float32).max)
+"""Largest number that agents compute with."""
 UNKNOWN = -1.0
 """First covariance of a field of sensor_msgs/Imu that the message does not carry."""
 WORLD_FRAME = "world"
@@ -152,11 +154,11 @@ def _check_frame(message: Any, sensor: Sensor) -> None:
 
 
 def _find_fault(values: np.ndarray, sensor: Sensor, name: str) -> ReadingFault | None:
-    with np.errstate(over="ignore"):
-        # As the float32 that agents compute with.
-        if not np.isfinite(values.astype(np.float32)).all():
-            return ReadingFault.NOT_FINITE
-    return ReadingFault.RANGE if np.abs(values).max() > MAX_LIMIT_RATIO * sensor.limits[name] else None
+    # NaN if one of them is NaN.
+    largest = float(np.abs(values).max())
+    if not largest <= MAX_FLOAT32:
+        return ReadingFault.NOT_FINITE
+    return ReadingFault.RANGE if largest > MAX_LIMIT_RATIO * sensor.limits[name] else None
 
 
 def _read_vector(vector: Any) -> np.ndarray:
@@ -165,12 +167,12 @@ def _read_vector(vector: Any) -> np.ndarray:
 
 def _read_rotation(quaternion: Any) -> np.ndarray:
     """Return the first two columns of the matrix of a quaternion; NaN if its length is not 1."""
-    numbers = np.array([quaternion.w, quaternion.x, quaternion.y, quaternion.z], np.float64)
-    length = float(np.linalg.norm(numbers))
+    numbers = [float(each) for each in (quaternion.w, quaternion.x, quaternion.y, quaternion.z)]
+    length = math.hypot(*numbers)
     # Not finite counts as another length.
     if not abs(length - 1) <= MAX_LENGTH_ERROR:
         return np.full(ROTATION_SIZE, np.nan)
-    return compute_rotation_matrix(numbers / length)[:, :2].T.ravel()
+    return compute_rotation_matrix([each / length for each in numbers])[:, :2].T.ravel()
 
 
 def _decode_imu(message: Any, name: str) -> np.ndarray | None:
