@@ -101,7 +101,7 @@ def test_a_plan_becomes_a_path_with_its_uncertainty(start, peer):
     assert len(balls) == len(mean) and len({(ball.ns, ball.id) for ball in balls}) == len(mean)
     for ball, covariance in zip(balls, wanted.covariance, strict=True):
         o = ball.pose.orientation
-        axes, size = turned((o.x, o.y, o.z, o.w)), np.array([ball.scale.x, ball.scale.y, ball.scale.z]) / 4
+        axes, size = turned((o.w, o.x, o.y, o.z)), np.array([ball.scale.x, ball.scale.y, ball.scale.z]) / 4
         np.testing.assert_allclose(axes @ np.diag(size**2) @ axes.T, covariance, atol=1e-6)
     pose = grippers[0].pose
     np.testing.assert_allclose([pose.position.x, pose.position.y, pose.position.z], wanted.tip[-1], atol=1e-6)
