@@ -5,7 +5,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from wm_robot.math.kinematics import compute_rotation_matrix, compute_tip_position, cosine, sine
+from wm_robot.math.kinematics import (
+    compute_quaternion,
+    compute_rotation_matrix,
+    compute_tip_position,
+    cosine,
+    sine,
+)
 
 
 class Frame(NamedTuple):
@@ -75,6 +81,15 @@ def test_a_rotation_matrix_turns_as_its_quaternion_does(quaternion):
     np.testing.assert_allclose(matrix.T @ matrix, np.eye(3), atol=1e-15)
     for unit in np.eye(3):
         np.testing.assert_allclose(matrix @ unit, rotate_by_quaternion(quaternion, unit), atol=1e-15)
+
+
+@pytest.mark.parametrize(
+    "quaternion", [(1.0, 0.0, 0.0, 0.0), (0.0, 0.6, -0.8, 0.0), (0.5, 0.5, 0.5, -0.5), (0.1, 0.7, 0.1, 0.7)]
+)
+def test_the_quaternion_of_a_rotation_matrix_is_that_which_it_was_made_of(quaternion):
+    found = compute_quaternion(compute_rotation_matrix(np.array(quaternion)))
+    assert found[0] >= 0
+    np.testing.assert_allclose(abs(found @ quaternion), 1.0, atol=1e-12)
 
 
 def test_a_straight_chain_adds_its_origins():

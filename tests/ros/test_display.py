@@ -14,11 +14,11 @@ from std_msgs.msg import Header, String
 from visualization_msgs.msg import Marker, MarkerArray
 from wm_robot_msgs.msg import Prediction
 
-from wm_robot.math.kinematics import compute_tip_position
+from wm_robot.math.kinematics import compute_quaternion, compute_tip_position
 from wm_robot.robots import load_spec
 from wm_robot.robots.urdf import find_differences, write_urdf
 from wm_robot_ros.middleware.environment import make_node_command
-from wm_robot_ros.nodes.plan_markers import compute_ellipsoid, compute_gripper_path, compute_quaternion
+from wm_robot_ros.nodes.plan_markers import compute_ellipsoid, compute_gripper_path
 from wm_robot_ros.state_api.messages import flatten_floats
 
 SPEC = load_spec("arm")
@@ -36,7 +36,7 @@ def moved(seed, horizon=4):
 
 
 def turned(q):
-    x, y, z, w = q
+    w, x, y, z = q
     return np.array(
         [
             [1 - 2 * (y * y + z * z), 2 * (x * y - z * w), 2 * (x * z + y * w)],
@@ -101,7 +101,7 @@ def test_a_plan_becomes_a_path_with_its_uncertainty(start, peer):
     assert len(balls) == len(mean) and len({(ball.ns, ball.id) for ball in balls}) == len(mean)
     for ball, covariance in zip(balls, wanted.covariance, strict=True):
         o = ball.pose.orientation
-        axes, size = turned((o.x, o.y, o.z, o.w)), np.array([ball.scale.x, ball.scale.y, ball.scale.z]) / 4
+        axes, size = turned((o.w, o.x, o.y, o.z)), np.array([ball.scale.x, ball.scale.y, ball.scale.z]) / 4
         np.testing.assert_allclose(axes @ np.diag(size**2) @ axes.T, covariance, atol=1e-6)
     pose = grippers[0].pose
     np.testing.assert_allclose([pose.position.x, pose.position.y, pose.position.z], wanted.tip[-1], atol=1e-6)

@@ -16,14 +16,14 @@ from wm_robot.spec import SENSOR_KINDS, RobotSpec, Sensor, make_home_obs
 DIGESTS = {
     "arm": "28f44e065dedb45a",
     "ball_in_cup": "a5bcb31afdd457be",
-    "cartpole": "e38b3887d41c34f6",
-    "cheetah": "4d380204315b27a4",
-    "finger": "d05b3cdec8f42e19",
-    "hopper": "c10d54ba4858287e",
+    "cartpole": "11f1d74fafc3da59",
+    "cheetah": "70351e0e82fef21c",
+    "finger": "87ba84d0a89071f0",
+    "hopper": "b103fa675940e61a",
     "quadruped": "9d91985e32e1c530",
-    "reacher": "8a2360ea19c3b4b3",
+    "reacher": "b32d0359d98aadb7",
     "so101": "56734160df3b4f52",
-    "walker": "4bc0b49e90615610",
+    "walker": "0207b425db80ae42",
 }
 """Robot → beginning of its digest before specs had sensors."""
 IMU = {"name": "imu", "kind": "imu", "frame": "torso"}

@@ -7,6 +7,7 @@ import numpy as np
 
 from wm_robot.adaptation.consolidation import ConsolidationClient, Learner
 from wm_robot.adaptation.events import AgentEvent
+from wm_robot.adaptation.frozen_readings import FrozenReadings
 from wm_robot.adaptation.transition_filter import TransitionFilter
 from wm_robot.agent.backends import select_backends, select_posture_backend
 from wm_robot.agent.batch_agent import BatchAgent
@@ -52,6 +53,7 @@ class Agent:
         use_context_bank: bool = True,
         learner: Learner | None = None,
         transition_filter: TransitionFilter | None = None,
+        frozen_readings: FrozenReadings | None = None,
         plan_monitor: PlanMonitor | None = None,
         seed: int = 0,
     ):
@@ -61,6 +63,7 @@ class Agent:
         use_context_bank: Use a context bank; False learns every context from the present state.
         learner: Fits residuals of an agent that learns; the caller closes it.
         transition_filter: Selects the transitions that are not learned from.
+        frozen_readings: Masks sensors that repeat the same bits while a change is predicted.
         plan_monitor: Compares the reward that plans predict with the reward that follows.
 
         Raises:
@@ -84,6 +87,7 @@ class Agent:
             seed=seed,
         )
         self._transition_filter, self._plan_monitor = transition_filter, plan_monitor
+        self._frozen_readings = frozen_readings
         self._transition_counts = {"num_valid": 0, "num_invalid": 0}
         self._parent_snapshot: tuple[Store, str] | None = None
         """Snapshot from which this lifetime state continues."""
@@ -118,9 +122,20 @@ class Agent:
         return sorted(event for part in self._event_sources if part for event in part.events)
 
     @property
-    def _event_sources(self) -> tuple[TransitionFilter | ConsolidationClient | PlanMonitor | None, ...]:
+    def _event_sources(
+        self,
+    ) -> tuple[TransitionFilter | FrozenReadings | ConsolidationClient | PlanMonitor | None, ...]:
         """Parts with counters and events."""
-        return self._transition_filter, self._batch.consolidation, self._plan_monitor
+        return (
+            self._transition_filter,
+            self._frozen_readings,
+            self._batch.consolidation,
+            self._plan_monitor,
+        )
+
+    def find_frozen(self, obs: np.ndarray) -> tuple[str, ...]:
+        """Find what is frozen in an observation `O`: fields of sensors, and channels of joints."""
+        return self._frozen_readings.find_frozen(obs) if self._frozen_readings else ()
 
     @property
     def is_goal_unreachable(self) -> bool:
@@ -141,6 +156,8 @@ class Agent:
         self._batch.begin(np.atleast_2d(last_action)[None])
         self._transition_counts = dict.fromkeys(self._transition_counts, 0)
         self._parent_snapshot = None
+        if self._frozen_readings is not None:
+            self._frozen_readings.reset()
         if restore is not None:
             store, reference = parse_reference(restore)
             name = store.resolve(reference)
@@ -160,6 +177,8 @@ class Agent:
             InferenceError: If no plan has a finite score; then the fallback controller must take over.
         """
         done = None if applied is None else applied[None]
+        if self._frozen_readings is not None:
+            obs = self._frozen_readings.mask(obs)
         action = self._batch.act(obs[None], goal[None], applied=done)[0]
         broken = ~np.isfinite(obs) & self.spec.layout.is_required
         # A shifted plan does not depend on the sensors.
@@ -184,6 +203,7 @@ class Agent:
         valid: bool = True,
         intervention: bool = False,
         skip_optional: bool = False,
+        is_new: np.ndarray | None = None,
     ) -> PredictionError:
         """Observe one transition: predict, compare, update.
 
@@ -192,12 +212,18 @@ class Agent:
             intervention: The safety layer changed the command or stopped the motors.
             skip_optional: Little time is left. The update is unchanged, but the plan monitor is skipped, and the next
                 plan is the shifted one, never twice in a row.
+            is_new: Whether each channel of `next_obs` is a new reading, bool `O`, and not one that a slow sensor
+                holds; None: all are.
 
         Raises:
             InferenceError: If the updated state would not be finite; the state stays unchanged.
         """
+        step, reading, is_predicted = sum(self._transition_counts.values()), next_obs, valid
+        if self._frozen_readings is not None:
+            frozen = self._frozen_readings
+            valid &= not (frozen.has_frozen_required(obs) or frozen.has_frozen_required(next_obs))
+            obs, next_obs = frozen.mask(obs), frozen.mask(next_obs)
         if self._transition_filter is not None:
-            step = sum(self._transition_counts.values())
             valid &= not self._transition_filter.rejects(
                 step, obs, applied, next_obs, intervention=intervention
             )
@@ -212,6 +238,10 @@ class Agent:
             )
         )
         deviation = np.exp(0.5 * log_variance)
+        if self._frozen_readings is not None:
+            self._frozen_readings.update(
+                step, reading, mean, deviation, is_new=is_new, is_predicted=is_predicted
+            )
         error = self.spec.layout.subtract(next_obs, mean) / deviation
         nll = 0.5 * (error**2 + log_variance + np.log(2 * np.pi))
         gaps = ~(np.isfinite(obs) & np.isfinite(next_obs)) & ~self.spec.layout.is_required

@@ -88,6 +88,24 @@ def compute_rotation_matrix(quaternion: "Sequence[float] | np.ndarray") -> Float
     )
 
 
+def compute_quaternion(rotation: Float[np.ndarray, "3 3"]) -> Float[np.ndarray, "4"]:
+    """Return the unit quaternion (w, x, y, z) of a rotation matrix, with w not below 0.
+
+    Source: Bar-Itzhack (2000), J. Guid. Control Dyn. 23(6): the largest eigenvector, for every angle.
+    """
+    r = rotation
+    k = np.array(
+        [
+            [r[0, 0] + r[1, 1] + r[2, 2], r[2, 1] - r[1, 2], r[0, 2] - r[2, 0], r[1, 0] - r[0, 1]],
+            [r[2, 1] - r[1, 2], r[0, 0] - r[1, 1] - r[2, 2], r[0, 1] + r[1, 0], r[0, 2] + r[2, 0]],
+            [r[0, 2] - r[2, 0], r[0, 1] + r[1, 0], r[1, 1] - r[0, 0] - r[2, 2], r[1, 2] + r[2, 1]],
+            [r[1, 0] - r[0, 1], r[0, 2] + r[2, 0], r[1, 2] + r[2, 1], r[2, 2] - r[0, 0] - r[1, 1]],
+        ]
+    )
+    q = np.linalg.eigh(k)[1][:, -1]
+    return np.asarray(q if q[0] >= 0 else -q)
+
+
 def multiply_quaternions(
     first: Float[np.ndarray, "4"], second: Float[np.ndarray, "4"]
 ) -> Float[np.ndarray, "4"]:

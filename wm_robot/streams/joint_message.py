@@ -25,8 +25,9 @@ def read_stamp(message: Any) -> int:
 
 
 def decode_observation(message: Any, spec: RobotSpec) -> np.ndarray:
-    """Decode an observation from a joint state, float64 `O`. Joints that the spec does not list are ignored.
+    """Decode the channels of the joints from a joint state, float64. Joints that the spec does not list are ignored.
 
+    They are the whole observation of a robot without floating base and sensors.
     The position of a joint that wraps may count turns; it becomes an angle in [-π, π).
 
     Raises:

@@ -29,6 +29,8 @@ class StampedTransition:
     """Why it is not valid, as `UnusableTransitions` counts it; empty if it is valid."""
     num_missed: int = 0
     """Number of its periods without an observation."""
+    is_new: np.ndarray | None = None
+    """Whether each channel of `next_obs` is a new reading, bool `O`; None: all are."""
     intervention: bool = False
     """Whether a safety intervention changed the action."""
 
@@ -37,6 +39,7 @@ class StampedTransition:
 class _StampedObservation:
     stamp: int
     obs: np.ndarray
+    is_new: np.ndarray | None
 
 
 class TransitionAssembler:
@@ -82,17 +85,20 @@ class TransitionAssembler:
             self.rejections.count_rejection(refusal)
         return refusal
 
-    def add_observation(self, stamp: int, now: int, obs: np.ndarray) -> RejectionReason | None:
+    def add_observation(
+        self, stamp: int, now: int, obs: np.ndarray, is_new: np.ndarray | None = None
+    ) -> RejectionReason | None:
         """Add an observation. If it is rejected, return the reason and change nothing.
 
         Args:
             stamp: Time of the measurement, in ns.
             now: In ns on the same clock.
+            is_new: Whether each channel is a new reading, bool `O`; None: all are.
         """
         refusal = self.reject_untimely(stamp, now)
         if refusal:
             return refusal
-        sensed = _StampedObservation(stamp, obs)
+        sensed = _StampedObservation(stamp, obs, is_new)
         if self._newest:
             self._pending.append((self._newest, sensed))
         self._newest, self._last_stamp = sensed, stamp
@@ -133,6 +139,7 @@ class TransitionAssembler:
                     obs=before.obs,
                     applied=self.last_applied if applied is None else applied,
                     next_obs=after.obs,
+                    is_new=after.is_new,
                     valid=not cause,
                     cause=cause,
                     num_missed=max(0, round(span / self._period) - 1),

@@ -15,6 +15,7 @@ from std_msgs.msg import ColorRGBA, String
 from visualization_msgs.msg import Marker, MarkerArray
 
 from wm_robot.errors import SpecError
+from wm_robot.math.kinematics import compute_quaternion
 from wm_robot.robots import load_spec
 from wm_robot.robots.urdf import find_differences, write_urdf
 from wm_robot_ros.middleware.convert import BASE_FRAME
@@ -26,7 +27,6 @@ from wm_robot_ros.nodes.plan_markers import (
     GripperPath,
     compute_ellipsoid,
     compute_gripper_path,
-    compute_quaternion,
     has_path,
 )
 from wm_robot_ros.state_api import interfaces
@@ -169,7 +169,7 @@ def _make_xyz(values: np.ndarray) -> dict[str, float]:
 
 
 def _make_quaternion(rotation: np.ndarray) -> Quaternion:
-    x, y, z, w = (float(value) for value in compute_quaternion(rotation))
+    w, x, y, z = (float(value) for value in compute_quaternion(rotation))
     return Quaternion(x=x, y=y, z=z, w=w)
 
 

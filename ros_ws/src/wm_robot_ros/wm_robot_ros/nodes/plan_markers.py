@@ -67,24 +67,6 @@ def compute_ellipsoid(covariance: Float[np.ndarray, "3 3"]) -> tuple[np.ndarray,
     return np.sqrt(np.clip(values, 0.0, None)), axes
 
 
-def compute_quaternion(rotation: Float[np.ndarray, "3 3"]) -> Float[np.ndarray, "4"]:
-    """Convert a rotation matrix to a quaternion x, y, z, w.
-
-    Source: Bar-Itzhack (2000), J. Guid. Control Dyn. 23(6): the largest eigenvector, for every angle.
-    """
-    r = rotation
-    k = np.array(
-        [
-            [r[0, 0] - r[1, 1] - r[2, 2], r[0, 1] + r[1, 0], r[0, 2] + r[2, 0], r[2, 1] - r[1, 2]],
-            [r[0, 1] + r[1, 0], r[1, 1] - r[0, 0] - r[2, 2], r[1, 2] + r[2, 1], r[0, 2] - r[2, 0]],
-            [r[0, 2] + r[2, 0], r[1, 2] + r[2, 1], r[2, 2] - r[0, 0] - r[1, 1], r[1, 0] - r[0, 1]],
-            [r[2, 1] - r[1, 2], r[0, 2] - r[2, 0], r[1, 0] - r[0, 1], r[0, 0] + r[1, 1] + r[2, 2]],
-        ]
-    )
-    q = np.linalg.eigh(k)[1][:, -1]
-    return np.asarray(q if q[3] >= 0 else -q)
-
-
 def _compute_tip(
     spec: RobotSpec, angles: np.ndarray, tip: np.ndarray | tuple[float, float, float]
 ) -> np.ndarray:
