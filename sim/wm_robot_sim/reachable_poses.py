@@ -15,12 +15,15 @@ DEFAULT_SPREAD = 1 / 3
 def sample_reachable_poses(spec: RobotSpec, rng: np.random.Generator, count: int) -> np.ndarray:
     """Draw random joint poses, `count J` in rad (m), with the gripper above the ground.
 
-    They cover the range of each joint that its servos reach; see `RobotSpec.pose_limits`.
+    They cover the range of each joint that its servos reach; see `RobotSpec.pose_limits`. The position of a joint that
+    wraps may be beyond ±π.
     """
     ranges = WorldRanges.from_spec(spec)
     limits = spec.pose_limits
     center = np.array(ranges.pose_center or limits.mean(1))
     spread = np.array(ranges.pose_spread or np.diff(limits)[:, 0] * DEFAULT_SPREAD)
+    wraps = np.array([joint.wraps for joint in spec.joints])[:, None]
+    limits = np.where(wraps, [-np.inf, np.inf], limits)
     center, spread = _cut_to_limits(center, spread, limits)
     poses = center + spread * rng.uniform(-1, 1, (count, MAX_TRIES, len(limits)))
     # Rounding only: the cut range is within the limits.

@@ -13,6 +13,7 @@ from wm_robot.spec import RobotSpec
 from wm_robot_cli.main import main
 from wm_robot_sim.batch import BatchSim
 from wm_robot_sim.plant import describe_model
+from wm_robot_sim.reachable_poses import sample_reachable_poses
 from wm_robot_sim.rollouts import collect_trajectories
 from wm_robot_sim.worlds import DomainRandomization
 
@@ -71,3 +72,10 @@ def test_a_joint_that_wraps_and_has_a_range_in_its_model_contradicts_it(spinner,
         SpecError, match=r"'swing' wraps in the spec, and has the range \[-1, 1\] in the model"
     ):
         attach_model(spinner, describe_model(spinner))
+
+
+def test_start_poses_about_half_a_turn_are_on_both_sides_of_it():
+    poses = sample_reachable_poses(load_spec("cartpole"), np.random.default_rng(0), 500)[:, 1]
+    assert poses.min() == pytest.approx(np.pi - 0.3, abs=0.01) and poses.max() == pytest.approx(
+        np.pi + 0.3, abs=0.01
+    )
