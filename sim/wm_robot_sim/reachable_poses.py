@@ -15,8 +15,8 @@ DEFAULT_SPREAD = 1 / 3
 def sample_reachable_poses(spec: RobotSpec, rng: np.random.Generator, count: int) -> np.ndarray:
     """Draw random joint poses, `count J` in rad (m), with the gripper above the ground.
 
-    They cover the range of each joint that its servos reach; see `RobotSpec.pose_limits`. The position of a joint that
-    wraps may be beyond ±π.
+    They cover the range of each joint that its servos reach; see `RobotSpec.pose_limits`. A joint that wraps may be
+    beyond ±π.
     """
     ranges = WorldRanges.from_spec(spec)
     limits = spec.pose_limits

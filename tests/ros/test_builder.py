@@ -15,7 +15,7 @@ from wm_robot.robots import load_spec
 SPEC = load_spec("arm")
 CONFIG = AgentConfig(base=str(BASE), task="reach", learning=False)
 FAR = np.array([0.4, 0.2, 0.3], np.float32)
-STEPS = 450
+STEPS = 700
 """A window of plans, each over its horizon, and the judgements that must agree."""
 
 
