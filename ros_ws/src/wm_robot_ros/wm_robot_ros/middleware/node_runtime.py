@@ -25,6 +25,8 @@ from wm_robot_ros.middleware.environment import PARENT_VARIABLE, read_ros_domain
 AnyNode = TypeVar("AnyNode", bound=Node)
 MAX_WAIT = 0.1
 """Longest wait for messages, in s: the delay until a request to stop is noticed."""
+SLOW_SHUTDOWN = 3.0
+"""Time after which a shutdown says where it is, in s."""
 
 
 class ShutdownFlag:
@@ -151,7 +153,11 @@ def run_node(make_node: Callable[[], AnyNode]) -> Iterator[tuple[AnyNode, Shutdo
 
 
 def shut_down_node(node: Node | None) -> None:
-    """Destroy the node, and shut rclpy down."""
+    """Destroy the node, and shut rclpy down.
+
+    If that takes longer than `SLOW_SHUTDOWN`, the stack of each thread is written to stderr.
+    """
+    faulthandler.dump_traceback_later(SLOW_SHUTDOWN)
     if node is not None:
         executor = node.executor
         if executor is not None:
@@ -160,6 +166,7 @@ def shut_down_node(node: Node | None) -> None:
             executor.shutdown()
         node.destroy_node()
     rclpy.try_shutdown()
+    faulthandler.cancel_dump_traceback_later()
 
 
 def use_real_time(node: Node, priority: int, cores: str = "") -> dict[str, str]:
