@@ -16,6 +16,7 @@ pytest.importorskip("dm_control")
 from wm_robot.model.base import load_base
 from wm_robot.robots import load_spec
 from wm_robot.training.export import base_graphs
+from wm_robot_cli import train as train_command
 from wm_robot_cli.main import main
 from wm_robot_cli.new import create_robot
 from wm_robot_cli.train import train_base
@@ -56,6 +57,8 @@ SMALL = {
     "pretrain_state": False,
     "curriculum": False,
 }
+TRAINING_S = 120.0
+"""Length of a training in `make soak`."""
 SMALLEST = {
     **SMALL,
     "updates": 2,
@@ -121,12 +124,31 @@ def test_a_robot_of_the_suite_is_trained_from_its_model_alone(name, find_argumen
 
 
 @pytest.mark.soak
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(900)
 @pytest.mark.parametrize("name", ROBOTS)
-def test_a_robot_is_trained_without_a_change_of_its_files(name, find_arguments):
+def test_a_robot_is_trained_for_two_minutes_without_a_change_of_its_files(name, find_arguments, monkeypatch):
     # Exit code 3 if one of the five checks fails, which fails this test too.
     create_robot_from(name, find_arguments(name))
+    seconds = measure_training(monkeypatch)
     train(name, **SMALL)
+    # A training without the simulation, to see how long an update takes.
+    train(name, **SMALL, work=Path("timed"))
+    updates = 1 + round(TRAINING_S / seconds[-1] * SMALL["updates"])
+    train(name, **{**SMALL, "updates": updates}, work=Path("long"))
+    print(f"{name}: {updates} updates in {seconds[-1]:.0f} s")
+    assert seconds[-1] > 0.5 * TRAINING_S
+
+
+def measure_training(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """Return a list that gets the seconds of each training, without its estimate, calibration and exports."""
+    run, seconds = train_command._run_training, list[float]()
+
+    def run_and_measure(*arguments: object) -> float:
+        seconds.append(run(*arguments))
+        return seconds[-1]
+
+    monkeypatch.setattr(train_command, "_run_training", run_and_measure)
+    return seconds
 
 
 def create_robot_from(name: str, arguments: list[str]) -> None:
