@@ -4,6 +4,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -143,7 +144,7 @@ def measure_training(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     """Return a list that gets the seconds of each training, without its estimate, calibration and exports."""
     run, seconds = train_command._run_training, list[float]()
 
-    def run_and_measure(*arguments: object) -> float:
+    def run_and_measure(*arguments: Any) -> float:
         seconds.append(run(*arguments))
         return seconds[-1]
 
