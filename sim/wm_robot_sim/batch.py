@@ -1,18 +1,19 @@
 """Batched simulation on `mujoco.rollout`. A single robot in real time uses the same code."""
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 import mujoco
 import numpy as np
 from jaxtyping import Float
-from mujoco import rollout as mujoco_rollout
 
 from wm_robot.errors import SpecError, UnsafeActionError
 from wm_robot.spec import ChannelGroup, ChannelLayout, RobotSpec
 from wm_robot_sim.base_motion import lift_out_of_ground
+from wm_robot_sim.command_path import CommandPath
 from wm_robot_sim.model_compiler import compile_model
+from wm_robot_sim.physics_stepper import PhysicsStepper
 from wm_robot_sim.plant import Plant
 from wm_robot_sim.reachable_poses import compute_gripper_positions, sample_reachable_poses
 from wm_robot_sim.worlds import World
@@ -52,6 +53,7 @@ class BatchSim:
         task: str | None = None,
         num_threads: int = 1,
         first_row: int = 0,
+        effect_kinds: Collection[str] = (),
     ):
         """Start at random reachable poses.
 
@@ -60,10 +62,12 @@ class BatchSim:
             task: Task whose `start` says where joints start.
             num_threads: Threads for physics. 1 uses the caller's thread.
             first_row: Number of the first row, for a part of a larger batch.
+            effect_kinds: Kinds of undeclared effects that later worlds may have, besides those of `worlds`.
         """
         self.spec = spec
-        self.plant = Plant(spec, compile_model(spec))
         self.worlds: list[World] = list(worlds)
+        kinds = {effect.kind for world in self.worlds for effect in world.effects}.union(effect_kinds)
+        self.plant = Plant(spec, compile_model(spec)).attach(kinds)
         self.steps = 0
         self.num_robots = len(self.worlds)
         self._seed, self._first_row = seed, first_row
@@ -73,13 +77,9 @@ class BatchSim:
         model.opt.disableflags |= int(mujoco.mjtDisableBit.mjDSBL_WARMSTART)
         self._models = [copy.copy(model) for _ in self.worlds]
         self._scratch = mujoco.MjData(model)
-        self._data = [mujoco.MjData(model) for _ in range(num_threads)]
-        self._pool = mujoco_rollout.Rollout(nthread=num_threads if num_threads > 1 else 0)
-        self._sensordata = np.zeros((self.num_robots, 0, model.nsensordata))
         self._state_size = mujoco.mj_stateSize(model, mujoco.mjtState.mjSTATE_FULLPHYSICS)
         self._qpos = 1 + self.plant.qpos_ids
         self._qvel = 1 + model.nq + self.plant.dof_ids
-        self._history_steps = -(-self.plant.longest_delay[0] // self.plant.substeps) + 1
         self._row_index = np.arange(self.num_robots)[:, None]
         self._base = self.plant.base_motion
         names = {sensor.name for sensor in spec.sensors}
@@ -95,25 +95,19 @@ class BatchSim:
         """Raw numbers of the sensors at the last physics steps."""
         self._readings = np.zeros((self.num_robots, self._sensors.num_channels), np.float32)
         """Last readings of the sensors."""
-        joints, motors = len(spec.joints), spec.action_dim
+        joints = len(spec.joints)
         self._action_low, self._action_high, self._action_step = (
             spec.action_low,
             spec.action_high,
             spec.action_step,
         )
-        self._scale = np.ones((self.num_robots, 1, motors))
-        self._offset = np.zeros((self.num_robots, 1, motors))
-        middle = (self._action_low.astype(np.float64) + self._action_high) / 2
-        self._mirror_center = np.where([each.is_servo for each in spec.actuators], middle, 0.0)
-        """Command that a reversed motor leaves unchanged, `A`: the middle of a servo's range, and zero of a motor."""
-        self._delay = np.zeros((self.num_robots, 1, motors), int)
-        self._has_own_delays = self._has_offsets = False
+        self._path = CommandPath(self.plant, self.num_robots)
+        self._stepper = PhysicsStepper(self.plant, self.num_robots, self._models, num_threads)
         self._sensor_delay = np.zeros((self.num_robots, 1), int)
         self._bias = np.zeros((self.num_robots, 1, joints))
         own_size = len(self._layout.names)
         self._noise_std = np.zeros((self.num_robots, 1, own_size), np.float32)
         self._physics_state = np.zeros((self.num_robots, self._state_size))
-        self._commands = np.zeros((self.num_robots, self._history_steps, motors), np.float32)
         self._num_resets = np.zeros(self.num_robots, int)
         self._noise = _NoiseBlocks(self.num_robots, own_size)
         self._sensor_noise = _NoiseBlocks(self.num_robots, self._sensors.num_channels)
@@ -124,7 +118,7 @@ class BatchSim:
     @property
     def last_action(self) -> Float[np.ndarray, "B A"]:
         """Last applied action, `B A`."""
-        return self._commands[:, -1].copy()
+        return self._path.actions[:, -1].copy()
 
     def set_worlds(self, rows: Sequence[int], worlds: Sequence[World]) -> None:
         """Change the world of some rows. Their positions and velocities stay.
@@ -144,14 +138,13 @@ class BatchSim:
                 )
             self.worlds[row] = world
             self.plant.apply_world(world, self._models[row], self._scratch)
-            self._scale[row, 0], self._offset[row, 0] = changes.scale, changes.offset
-            self._delay[row, 0], self._sensor_delay[row] = changes.delay, changes.sensor_delay
+            self._path.set_row(row, changes)
+            self._stepper.set_row(row, world.effects, lag=changes.lag)
+            self._sensor_delay[row] = changes.sensor_delay
             self._bias[row, 0] = changes.bias
             for group, channels in self._layout.slices:
                 self._noise_std[row, 0, channels] = _get_noise_std(group, world)
-        # Motors of one robot usually share their delay, which takes half the time.
-        self._has_own_delays = bool((self._delay != self._delay[:, :, :1]).any())
-        self._has_offsets = bool(self._offset.any())
+        self._path.finish_rows()
 
     def reset(self, rows: Sequence[int] | None = None) -> np.ndarray:
         """Reset rows to rest in a random reachable pose, with commands that hold it.
@@ -176,7 +169,8 @@ class BatchSim:
             state[self._qpos] = pose
             if self._base:
                 self._place_base(row, rng)
-            self._commands[row] = self._compute_holding_action(pose)
+            self._path.actions[row] = self._compute_holding_action(pose)
+            self._stepper.reset_row(row)
             own_size = len(self._layout.names)
             noise = rng.standard_normal((1, 1, own_size), np.float32)
             one, efforts = slice(row, row + 1), np.zeros((1, 1, 0))
@@ -202,9 +196,7 @@ class BatchSim:
         model, data = self._models[row], self._scratch
         mujoco.mj_resetData(model, data)
         mujoco.mj_setState(model, data, self._physics_state[row], int(mujoco.mjtState.mjSTATE_FULLPHYSICS))
-        commands = self._commands[row, -1] * self._scale[row, 0]
-        commands += (1 - self._scale[row, 0]) * self._mirror_center + self._offset[row, 0]
-        data.ctrl[self.plant.actuator_ids] = commands
+        data.ctrl[self.plant.actuator_ids] = self._path.compute_present_command(row)
         mujoco.mj_forward(model, data)
         return np.array(data.sensordata)
 
@@ -243,30 +235,16 @@ class BatchSim:
         """
         applied = self._limit_action(action)
         steps, per = applied.shape[1], self.plant.substeps
-        after = np.empty((self.num_robots, steps * per, self._state_size))
-        if self._sensordata.shape[1] != steps * per:
-            self._sensordata = np.empty((self.num_robots, steps * per, self.plant.model.nsensordata))
-        self._pool.rollout(
-            self._models,
-            self._data,
-            self._physics_state,
-            self._expand_commands(applied),
-            nstep=steps * per,
-            state=after,
-            sensordata=self._sensordata,
-            skip_checks=True,
-        )
+        commands, first = self._path.compute_commands(applied), self.steps * per
+        after, self._sensordata = self._stepper.run(self._physics_state, commands, first)
         self._physics_state = after[:, -1].copy()
         read = np.arange(1, steps + 1) * per - 1 - self._sensor_delay
-        obs = self._compute_obs(
-            after[self._row_index, read],
-            self._sensordata[self._row_index[..., None], read[..., None], self._efforts],
-            self._draw_noise(self._noise, NOISE_STREAM, steps),
-            slice(None),
-        )
+        state, efforts = self._stepper.select_readings(after, self._sensordata[..., self._efforts], read)
+        noise = self._draw_noise(self._noise, NOISE_STREAM, steps)
+        obs = self._compute_obs(state, efforts, noise, slice(None))
         if self.spec.sensors:
             obs = np.concatenate([obs, self._read_sensors(steps)], -1)
-        self._commands = np.concatenate([self._commands, applied], 1)[:, -self._history_steps :]
+        self._path.append(applied)
         self.steps += steps
         self.obs = obs[:, -1].copy()
         return obs, applied
@@ -283,33 +261,13 @@ class BatchSim:
             raise UnsafeActionError(f"action of motor '{name}' in row {row} is not finite")
         # `minimum` and `maximum` take half the time of `clip` on the few values of one robot.
         applied = np.minimum(np.maximum(action, self._action_low), self._action_high)
-        before = self._commands[:, -1]
+        before = self._path.actions[:, -1]
         for t in range(applied.shape[1]):
             before = np.minimum(
                 np.maximum(applied[:, t], before - self._action_step), before + self._action_step
             )
             applied[:, t] = before
         return applied
-
-    def _expand_commands(self, applied: np.ndarray) -> np.ndarray:
-        """Return the motor commands at every physics step: delayed, and mirrored for reversed motors."""
-        known = np.concatenate([self._commands, applied], 1)
-        physics_step = np.arange(applied.shape[1] * self.plant.substeps)
-        control = np.zeros((self.num_robots, len(physics_step), self.plant.model.nu))
-        if not self._has_own_delays:
-            delayed = known[self._row_index, self._find_command(physics_step, self._delay[:, :, 0])]
-        else:
-            index = self._find_command(physics_step[:, None], self._delay)
-            delayed = known[self._row_index[..., None], index, np.arange(known.shape[-1])]
-        commands = delayed * self._scale + (1 - self._scale) * self._mirror_center
-        if self._has_offsets:
-            commands += self._offset
-        control[:, :, self.plant.actuator_ids] = commands
-        return control
-
-    def _find_command(self, physics_step: np.ndarray, delay: np.ndarray) -> np.ndarray:
-        """Return the numbers of the control periods whose commands reach the motors at some physics steps."""
-        return (physics_step - delay) // self.plant.substeps + self._history_steps
 
     def _read_sensors(self, steps: int) -> np.ndarray:
         """Read the sensors in the control steps that were just simulated, `B T C`."""
@@ -389,7 +347,7 @@ class BatchSim:
 
     def qpos(self) -> np.ndarray:
         """True generalised positions of the whole model, `B nq`, for a camera."""
-        return self._physics_state[:, 1 : 1 + self.plant.model.nq].copy()
+        return self._physics_state[:, 1 + self.plant.own_qpos_ids]
 
     def compute_gripper_position(self) -> Float[np.ndarray, "B 3"]:
         """Gripper positions at the true joint positions, in m: backlash and flex beyond a joint do not count."""
@@ -400,20 +358,21 @@ class BatchSim:
         saved: dict[str, Any] = {
             "steps": self.steps,
             "physical": self._physics_state.copy(),
-            "commands": self._commands.copy(),
+            "commands": self._path.actions.copy(),
             "starts": self._num_resets.copy(),
             "obs": self.obs.copy(),
             "worlds": [world.to_dict() for world in self.worlds],
         }
         if self.spec.sensors:
             saved["sensor_history"], saved["readings"] = self._sensor_history.copy(), self._readings.copy()
-        return saved
+        return {**saved, "stepper": self._stepper.save()}
 
     def restore(self, saved: dict[str, Any]) -> None:
         """Continue from the result of `save`."""
         self.steps = int(saved["steps"])
-        self._physics_state, self._commands = saved["physical"].copy(), saved["commands"].copy()
+        self._physics_state, self._path.actions = saved["physical"].copy(), saved["commands"].copy()
         self._num_resets, self.obs = saved["starts"].copy(), saved["obs"].copy()
         if self.spec.sensors:
             self._sensor_history, self._readings = saved["sensor_history"].copy(), saved["readings"].copy()
         self.set_worlds(range(self.num_robots), [World.from_dict(world) for world in saved["worlds"]])
+        self._stepper.restore(saved["stepper"])

@@ -1,8 +1,10 @@
 """Model compiler: compiles the model file that a spec names."""
 
 import warnings
+from collections.abc import Callable, Collection
 from contextlib import suppress
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import mujoco
@@ -10,25 +12,33 @@ import mujoco
 from wm_robot.errors import SpecError
 from wm_robot.robots.model_files import find_model_file
 from wm_robot.spec import RobotSpec
+from wm_robot_sim.effects.attachments import add_attachments
 from wm_robot_sim.sensor_elements import add_sensors
 from wm_robot_sim.world_ranges import WorldRanges
 
 
-def compile_model(spec: RobotSpec, *, visuals: bool = False) -> mujoco.MjModel:
+def compile_model(
+    spec: RobotSpec, *, visuals: bool = False, attachments: Collection[str] = (), last_body: str = ""
+) -> mujoco.MjModel:
     """Compile the robot's model. Without visuals the dynamics are equal, in a hundredth of the memory.
 
     Some models cannot be compiled without their visuals; they keep them, as the author wrote them.
+
+    Args:
+        attachments: Kinds of undeclared effects whose parts are added.
+        last_body: Body of the last link, for them.
 
     Raises:
         SpecError: If MuJoCo cannot read or compile the model.
     """
     path, timestep = find_model_file(spec), WorldRanges.from_spec(spec).timestep
+    attach = partial(add_attachments, kinds=attachments, joints=spec.joint_names, parent=last_body)
     if not visuals:
         # Where discarding visuals is the error, the model below keeps them.
         with suppress(ValueError):
-            return _compile_file(path, spec, timestep=timestep, discard_visuals=True)
+            return _compile_file(path, spec, attach, timestep=timestep, discard_visuals=True)
     try:
-        return _compile_file(path, spec, timestep=timestep)
+        return _compile_file(path, spec, attach, timestep=timestep)
     except SpecError:
         raise
     except ValueError as error:
@@ -41,7 +51,12 @@ def compile_model(spec: RobotSpec, *, visuals: bool = False) -> mujoco.MjModel:
 
 
 def _compile_file(
-    path: Path, spec: RobotSpec, *, timestep: float = 0.0, discard_visuals: bool = False
+    path: Path,
+    spec: RobotSpec,
+    attach: Callable[[mujoco.MjSpec], None] = lambda _: None,
+    *,
+    timestep: float = 0.0,
+    discard_visuals: bool = False,
 ) -> mujoco.MjModel:
     model = mujoco.MjSpec.from_file(str(path))
     for name in spec.leave_out:
@@ -57,6 +72,7 @@ def _compile_file(
         # Of dm_control's cheetah; its users cannot change that model.
         warnings.filterwarnings("ignore", "compiler attribute 'settotalmass' is deprecated")
         add_sensors(model, spec)
+        attach(model)
         return model.compile()
 
 

@@ -1,6 +1,7 @@
 """Plant: the compiled MuJoCo model of a robot, and how a world changes its parameters."""
 
 import os
+from collections.abc import Collection
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -21,10 +22,22 @@ from wm_robot_sim.declared_dynamics import (
     check_world,
     find_missing_quantities,
 )
+from wm_robot_sim.effects.attachments import (
+    ATTACHED_KINDS,
+    THERMAL,
+    check_attached,
+    name_force_sensor,
+    remove_pendulum,
+)
+from wm_robot_sim.effects.effect import check_kinds
+from wm_robot_sim.effects.model_effects import change_model, reset_effects
+from wm_robot_sim.effects.scale import EffectScale
+from wm_robot_sim.effects.signal_effects import change_signals
 from wm_robot_sim.model_compiler import compile_model
 from wm_robot_sim.model_quantities import PAYLOAD_RADIUS, change_quantity, reset_quantities
 from wm_robot_sim.model_reader import list_names, read_model
 from wm_robot_sim.randomized_parameters import RandomizedParameters, resolve_parameters
+from wm_robot_sim.sensor_elements import PREFIX
 from wm_robot_sim.sensor_readings import SensorReadings
 from wm_robot_sim.signal_changes import SIGNAL_QUANTITIES, SignalChanges, compute_signal_changes
 from wm_robot_sim.world_ranges import WorldRanges
@@ -70,9 +83,12 @@ class Plant:
 
     spec: RobotSpec
     model: mujoco.MjModel
+    attachments: tuple[str, ...] = ()
+    """Kinds of undeclared effects that the model has parts for, which the spec does not know."""
 
     def __post_init__(self) -> None:
-        attach_model(self.spec, read_model(self.model))
+        if not self.attachments:
+            attach_model(self.spec, read_model(self.model))
         per_step = self.spec.dt / self.model.opt.timestep
         if abs(per_step - round(per_step)) > 1e-6:
             raise SpecError(
@@ -130,6 +146,38 @@ class Plant:
         return find_missing_quantities(self)
 
     @cached_property
+    def effect_scale(self) -> EffectScale:
+        """Forces and lengths that are ordinary for the robot."""
+        return EffectScale(self.spec, self.model, self.joint_ids)
+
+    def attach(self, kinds: Collection[str]) -> "Plant":
+        """Return the plant with the parts that undeclared effects of some kinds need; itself if they need none.
+
+        Raises:
+            SpecError: If a kind needs a part that the robot's model lacks.
+        """
+        check_kinds(self.spec, kinds)
+        attached = tuple(kind for kind in ATTACHED_KINDS if kind in kinds)
+        if not attached:
+            return self
+        last = self.model.body(self.effect_scale.last_body).name
+        return Plant(self.spec, compile_model(self.spec, attachments=attached, last_body=last), attached)
+
+    @cached_property
+    def force_columns(self) -> np.ndarray:
+        """Columns of the sensor data with the forces of motors on joints, `J`; empty unless an effect needs them."""
+        if THERMAL not in self.attachments:
+            return np.zeros(0, int)
+        return np.array([self.model.sensor(name_force_sensor(name)).adr[0] for name in self.spec.joint_names])
+
+    @cached_property
+    def own_qpos_ids(self) -> np.ndarray:
+        """Positions in `qpos` of what is not an attachment."""
+        names = list_names(self.model, mujoco.mjtObj.mjOBJ_JOINT)
+        attached = [self.model.jnt_qposadr[i] for i, name in enumerate(names) if name.startswith(PREFIX)]
+        return np.setdiff1d(np.arange(self.model.nq), attached)
+
+    @cached_property
     def randomized(self) -> RandomizedParameters:
         """Parameters that `randomize:` declares."""
         return resolve_parameters(self.spec, self.model)
@@ -169,8 +217,12 @@ class Plant:
             SpecError: If the model cannot show a parameter of the world.
         """
         check_world(self, world)
+        kinds = [effect.kind for effect in world.effects]
+        check_kinds(self.spec, kinds)
+        check_attached(self, kinds)
         nominal, motors, dofs, bodies = self.model, self.actuator_ids, self.dof_ids, self.body_ids
         changed = [each for each in self.randomized.parameters if each.quantity not in SIGNAL_QUANTITIES]
+        reset_effects(model, nominal)
         reset_quantities(model, nominal, [each.declared.quantity for each in changed])
         strength = np.abs(world.gain)
         # An affine gain has three parameters.
@@ -189,6 +241,9 @@ class Plant:
         model.opt.gravity[:] = _tilt_gravity(nominal.opt.gravity, world.tilt)
         for each in changed:
             change_quantity(model, each.quantity, each.number, world.parameters[each.name])
+        remove_pendulum(self, model)
+        for effect in world.effects:
+            change_model(self, model, effect)
         mujoco.mj_setConst(model, scratch)
 
     def limit_pose(self, pose: np.ndarray, model: mujoco.MjModel) -> np.ndarray:
@@ -199,7 +254,10 @@ class Plant:
 
     def compute_signal_changes(self, world: World) -> SignalChanges:
         """Return what a world changes in commands and readings; the model does not contain it."""
-        return compute_signal_changes(self.randomized, world, self.spec, self.model.opt.timestep)
+        changes = compute_signal_changes(self.randomized, world, self.spec, self.model.opt.timestep)
+        for effect in world.effects:
+            changes = change_signals(self, changes, effect)
+        return changes
 
 
 def _tilt_gravity(gravity: np.ndarray, tilt: np.ndarray) -> np.ndarray:

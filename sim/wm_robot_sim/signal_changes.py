@@ -30,7 +30,11 @@ class SignalChanges:
     bias: np.ndarray
     """`J`, reading of the position sensor at zero, in rad (m)."""
     sensor_delay: int
-    """Age of a reading, in physics steps."""
+    """Age of a reading, in physics steps; less than a control period."""
+    mixing: np.ndarray
+    """`A A`, commands that each motor gets of those of all motors, as their distances from the middle."""
+    lag: int = 0
+    """Further age of the readings of joints and base, in physics steps."""
 
 
 def compute_signal_changes(
@@ -56,4 +60,4 @@ def compute_signal_changes(
             bias[each.number] += value
         elif each.quantity == "sensor/delay":
             sensor_delay += round(value / timestep)
-    return SignalChanges(delay, scale, offset, bias, sensor_delay)
+    return SignalChanges(delay, scale, offset, bias, sensor_delay, np.eye(spec.action_dim))

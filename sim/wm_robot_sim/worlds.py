@@ -12,6 +12,7 @@ import numpy as np
 
 from wm_robot.errors import SpecError
 from wm_robot.spec import RobotSpec
+from wm_robot_sim.effects.effect import Effect
 from wm_robot_sim.model_compiler import compile_model
 from wm_robot_sim.randomization import check_parameter, scale_parameter
 from wm_robot_sim.randomized_parameters import RandomizedParameters, resolve_parameters
@@ -66,6 +67,8 @@ class World:
     """Value of each parameter that `randomize:` declares, by name: a factor, a shift, a time in s or a mass in kg."""
     spreads: Mapping[str, float] = field(default_factory=dict)
     """Usual deviation of each parameter, for `to_vector`; of a factor that of its logarithm."""
+    effects: tuple[Effect, ...] = ()
+    """Undeclared effects, at most one of a kind. `to_vector` does not have them."""
 
     def __post_init__(self) -> None:
         for name in ARRAY_FIELDS:
@@ -77,6 +80,9 @@ class World:
         for name in ("payload", "delay", *NOISES, "sensor_delay"):
             check_number(f"world.{name}", getattr(self, name), is_integer=name in INTEGER_FIELDS)
         self._check_parameters()
+        kinds = [effect.kind for effect in self.effects]
+        if len(set(kinds)) < len(kinds):
+            raise SpecError(f"world.effects has the kinds {kinds}; each may occur once")
 
     def _check_parameters(self) -> None:
         for name, values in (("parameters", self.parameters), ("spreads", self.spreads)):
@@ -128,6 +134,9 @@ class World:
             del values["parameters"], values["spreads"]
         if not self.effort_noise:
             del values["effort_noise"]
+        del values["effects"]
+        if self.effects:
+            values["effects"] = [effect.to_dict() for effect in self.effects]
         return {name: _convert_to_plain(value) for name, value in values.items()}
 
     @classmethod
@@ -142,7 +151,8 @@ class World:
             arrays = {name: np.array(values[name], float) for name in ARRAY_FIELDS}
         except (KeyError, TypeError, ValueError) as error:
             raise SpecError(f"world: {type(error).__name__}: {error}") from error
-        return cls(**{**values, **arrays, "fault": tuple(values.get("fault", ()))})
+        effects = tuple(Effect.from_dict(each) for each in values.get("effects", ()))
+        return cls(**{**values, **arrays, "fault": tuple(values.get("fault", ())), "effects": effects})
 
 
 class DomainRandomization:
