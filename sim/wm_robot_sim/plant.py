@@ -24,6 +24,7 @@ from wm_robot_sim.declared_dynamics import (
 )
 from wm_robot_sim.effects.attachments import (
     ATTACHED_KINDS,
+    PENDULUM,
     THERMAL,
     check_attached,
     name_force_sensor,
@@ -173,9 +174,11 @@ class Plant:
     @cached_property
     def own_qpos_ids(self) -> np.ndarray:
         """Positions in `qpos` of what is not an attachment."""
-        names = list_names(self.model, mujoco.mjtObj.mjOBJ_JOINT)
-        attached = [self.model.jnt_qposadr[i] for i, name in enumerate(names) if name.startswith(PREFIX)]
-        return np.setdiff1d(np.arange(self.model.nq), attached)
+        if PENDULUM not in self.attachments:
+            return np.arange(self.model.nq)
+        first = self.model.joint(f"{PREFIX}{PENDULUM}").qposadr[0]
+        # Of a ball joint.
+        return np.delete(np.arange(self.model.nq), np.s_[first : first + 4])
 
     @cached_property
     def randomized(self) -> RandomizedParameters:

@@ -1,5 +1,7 @@
 """Simulated robot: one MuJoCo robot with the interface of a real one."""
 
+from collections.abc import Collection
+
 import numpy as np
 
 from wm_robot.safety.gate import Gate
@@ -17,9 +19,15 @@ class SimRobot:
     Every action passes the safety gate, as on a real robot.
     """
 
-    def __init__(self, spec: RobotSpec, world: World | None = None, *, seed: int):
+    def __init__(
+        self, spec: RobotSpec, world: World | None = None, *, seed: int, effect_kinds: Collection[str] = ()
+    ):
+        """Args:
+        effect_kinds: Kinds of undeclared effects that later worlds may have; see `BatchSim`.
+        """
         self.spec = spec
-        self._batch = BatchSim(spec, [world or DomainRandomization(spec).make_nominal_world()], seed=seed)
+        worlds = [world or DomainRandomization(spec).make_nominal_world()]
+        self._batch = BatchSim(spec, worlds, seed=seed, effect_kinds=effect_kinds)
         self._motors = _SimMotors(self._batch)
         self._gated = GatedRobot(self._motors, clock=lambda: self._motors.time)
 

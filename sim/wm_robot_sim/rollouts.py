@@ -97,7 +97,14 @@ def collect_trajectories(
     ]
     goal = np.stack([each.compute_path(num_steps + 1) for each in goals])
     sim_seed = int(seeds[SIM_SEED].generate_state(1, np.uint64)[0])
-    sim = BatchSim(spec, [own[0] for own in worlds], seed=sim_seed, task=task, num_threads=num_threads)
+    sim = BatchSim(
+        spec,
+        [own[0] for own in worlds],
+        seed=sim_seed,
+        task=task,
+        num_threads=num_threads,
+        effect_kinds={effect.kind for own in worlds for world in own for effect in world.effects},
+    )
     hold, rows = sim.last_action, np.arange(num_trajectories)
     physics = np.array([[world.to_vector() for world in own] for own in worlds], np.float32)
     planned = np.zeros((num_trajectories, num_steps, 0))

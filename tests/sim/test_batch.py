@@ -193,7 +193,7 @@ def test_a_command_is_late_by_exactly_its_delay():
     sim = BatchSim(ARM, [silent(delay=delay) for delay in range(11)], seed=0)
     before = sim.last_action
     applied = sim._limit_action((before + 0.05)[:, None].repeat(3, axis=1))
-    control = sim._expand_commands(applied)[:, :, sim.plant.actuator_ids[1]]
+    control = sim._path.compute_commands(applied)[:, :, 1]
     for delay, row in enumerate(control):
         np.testing.assert_allclose(row[:delay], before[delay, 1])
         np.testing.assert_allclose(row[delay:], before[delay, 1] + 0.05, rtol=1e-6)
@@ -217,12 +217,8 @@ def test_readings_are_as_old_as_the_sensor_delay():
     action = sim.last_action + 0.1
     obs, _ = sim.step(action)
     late = arms([silent()])
-    states = np.empty((1, 5, late._state_size))
-    data = np.zeros((1, 5, 0))
-    late._pool.rollout(
-        late._models, late._data, late._physics_state, late._expand_commands(late._limit_action(action[:1, None])),
-        nstep=5, state=states, sensordata=data, skip_checks=True,
-    )  # fmt: skip
+    commands = late._path.compute_commands(late._limit_action(action[:1, None]))
+    states, _ = late._stepper.run(late._physics_state, commands, 0)
     np.testing.assert_allclose(obs[0, :6], states[0, 4, late._qpos], atol=1e-6)
     np.testing.assert_allclose(obs[1, :6], states[0, 1, late._qpos], atol=1e-6)
 

@@ -278,13 +278,13 @@ def test_each_actuator_has_its_own_delay(tmp_path):
     sim = make_sim(leg, actuator__knee__delay=0.024, actuator__toe__delay=0.04)
     hold = sim.last_action
     plan = np.stack([hold + np.float32(0.01) * k for k in range(1, 5)], 1)
-    control = sim._expand_commands(plan)[0]
+    control = sim._path.compute_commands(plan)[0]
     # Five physics steps of 4 ms in a control period: delays of 0, 6 and 10 steps.
     expected = [[(hold[0, m] if n < 0 else plan[0, n, m]) for n in ((t - d) // 5 for t in range(20))]
                 for m, d in enumerate((0, 6, 10))]  # fmt: skip
     np.testing.assert_array_equal(control, np.array(expected).T)
     same = make_sim(leg, actuator__hip__delay=0.02, actuator__knee__delay=0.02, actuator__toe__delay=0.02)
-    np.testing.assert_array_equal(same._expand_commands(plan)[0, 5:], plan[0].repeat(5, 0)[:-5])
+    np.testing.assert_array_equal(same._path.compute_commands(plan)[0, 5:], plan[0].repeat(5, 0)[:-5])
     with pytest.raises(
         SpecError, match=r"delay is 12 physics steps; randomize 'actuator/\*/delay' allows 10"
     ):
@@ -298,7 +298,7 @@ def test_scale_and_offset_change_the_command_that_a_motor_gets(tmp_path):
     command = np.array([[[0.3, -1.0, 0.02]]], np.float32)
     middle = (-2.7 - 0.85) / 2
     expected = [0.3 + 0.1, middle + 0.5 * (-1.0 - middle), 0.02]
-    np.testing.assert_allclose(sim._expand_commands(command)[0, -1], expected, rtol=1e-6)
+    np.testing.assert_allclose(sim._path.compute_commands(command)[0, -1], expected, rtol=1e-6)
 
 
 def test_a_reading_is_shifted_and_late(tmp_path):
@@ -309,7 +309,7 @@ def test_a_reading_is_shifted_and_late(tmp_path):
     plan = clean._limit_action(np.repeat(clean.last_action[:, None], 4, 1) + np.float32(0.05))
     model, data, positions = clean._models[0], mujoco.MjData(clean._models[0]), []
     data.qpos[:] = clean.qpos()[0]
-    for control in clean._expand_commands(plan)[0]:
+    for control in clean._path.compute_commands(plan)[0]:
         data.ctrl[:] = control
         mujoco.mj_step(model, data)
         positions.append(data.qpos.copy())

@@ -16,7 +16,6 @@ if TYPE_CHECKING:
 PENDULUM, THERMAL = "pendulum", "thermal_derating"
 ATTACHED_KINDS = (PENDULUM, THERMAL)
 """Kinds of effects that need an attachment."""
-AXES = ("x", "y")
 ABSENT = 1e-6
 """Mass of a pendulum that is not there, in kg: too small for the robot to feel."""
 DAMPING_RATIO = 0.05
@@ -65,13 +64,10 @@ def name_force_sensor(joint: str) -> str:
 def _add_pendulum(model: mujoco.MjSpec, parent: str) -> None:
     bob = model.body(parent).add_body(name=f"{PREFIX}{PENDULUM}")
     bob.explicitinertial, bob.mass, bob.inertia, bob.ipos = True, ABSENT, np.full(3, ABSENT), (0.0, 0.0, -1.0)
-    for axis, direction in zip(AXES, np.eye(3), strict=False):
-        bob.add_joint(
-            name=f"{PREFIX}{PENDULUM}/{axis}",
-            type=mujoco.mjtJoint.mjJNT_HINGE,
-            axis=direction,
-            damping=ABSENT,
-        )
+    ball = bob.add_joint(name=f"{PREFIX}{PENDULUM}", type=mujoco.mjtJoint.mjJNT_BALL, damping=ABSENT)
+    # The model's defaults are for its own joints.
+    ball.limited, ball.range = mujoco.mjtLimited.mjLIMITED_FALSE, (0.0, 0.0)
+    ball.armature, ball.frictionloss, ball.stiffness = 0.0, 0.0, np.zeros(3)
 
 
 def load_pendulum(plant: "Plant", model: mujoco.MjModel, effect: Effect) -> None:
@@ -91,9 +87,7 @@ def _set_pendulum(model: mujoco.MjModel, mass: float, length: float) -> None:
     body = model.body(f"{PREFIX}{PENDULUM}").id
     inertia = mass * length**2
     model.body_mass[body], model.body_ipos[body] = mass, (0.0, 0.0, -length)
-    # A bob of a tenth of the length.
-    model.body_inertia[body] = 0.004 * inertia
-    frequency = np.sqrt(9.81 / length)
-    for axis in AXES:
-        joint = model.joint(f"{PREFIX}{PENDULUM}/{axis}").id
-        model.dof_damping[model.jnt_dofadr[joint]] = 2 * DAMPING_RATIO * inertia * frequency
+    # A large bob: the spin of a slim one is too fast for a physics step.
+    model.body_inertia[body] = 0.1 * inertia
+    first = model.jnt_dofadr[model.joint(f"{PREFIX}{PENDULUM}").id]
+    model.dof_damping[first : first + 3] = 2 * DAMPING_RATIO * inertia * np.sqrt(9.81 / length)

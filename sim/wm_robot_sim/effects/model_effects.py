@@ -115,8 +115,7 @@ def _raise_stiction(plant: "Plant", model: mujoco.MjModel, effect: Effect) -> No
 
 def _choose_joints(plant: "Plant", rng: np.random.Generator, count: int) -> np.ndarray:
     """Choose some of the joints that motors move."""
-    moved = np.unique(plant.joint_index)
-    return rng.permutation(moved)[:count]
+    return rng.permutation(np.flatnonzero(plant.effect_scale.has_motor))[:count]
 
 
 def _draw_direction(rng: np.random.Generator) -> np.ndarray:

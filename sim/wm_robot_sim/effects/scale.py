@@ -12,12 +12,10 @@ SWING_TIME = 0.3
 """Time in which an ordinary force moves a joint from rest through a quarter of its range, in s."""
 SERVO_ERROR = 0.05
 """Ordinary error of a servo, as a share of half of the range of its joint."""
-ROUND = (-np.pi, np.pi)
-"""Range of a joint that turns all round, in rad."""
 LONGEST_RANGE = 2 * np.pi
 """Range of a joint that counts, in rad (m)."""
 MIN_REACH = 0.1
-"""Least reach of a robot, in m, as of a pole on a cart."""
+"""Least reach of a robot, in m."""
 
 
 class EffectScale:
@@ -25,7 +23,10 @@ class EffectScale:
 
     def __init__(self, spec: RobotSpec, model: mujoco.MjModel, joint_ids: np.ndarray):
         self._model = model
-        ranges = np.array([joint.position or ROUND for joint in spec.joints], np.float64)
+        moved = {actuator.joint for actuator in spec.actuators}
+        self.has_motor = np.array([name in moved for name in spec.joint_names])
+        """Which joints a motor moves, bool `J`."""
+        ranges = np.array([joint.position for joint in spec.joints], np.float64)
         self.middle: Float[np.ndarray, J] = ranges.mean(-1)
         """Middle of the range of each joint, in rad (m)."""
         self.half_range: Float[np.ndarray, J] = np.minimum(np.ptp(ranges, axis=-1), LONGEST_RANGE) / 2
@@ -40,18 +41,22 @@ class EffectScale:
 
     @cached_property
     def inertia(self) -> Float[np.ndarray, "J"]:
-        """Inertia that a motor feels at each joint, in kg m² (kg)."""
+        """Inertia that a motor feels at each joint, in kg m² (kg); 0 where there is no motor."""
         full = np.zeros((self._model.nv, self._model.nv))
         for row, unit in zip(full, np.eye(self._model.nv), strict=True):
             mujoco.mj_mulM(self._model, self._data, row, unit)
-        return full.diagonal()[self._dofs]
+        return full.diagonal()[self._dofs] * self.has_motor
 
     @cached_property
     def force(self) -> Float[np.ndarray, "J"]:
-        """Force on each joint in an ordinary swing, with its weight and the error of its servo, in N m (N)."""
+        """Force on each joint in an ordinary swing, with its weight and the error of its servo, in N m (N).
+
+        0 where there is no motor: a force on the pole of a cart, or on a base, is another thing.
+        """
         weight = np.abs(self._data.qfrc_bias[self._dofs])
         swing = self.inertia * self.half_range / SWING_TIME**2
-        return weight + swing + self._compute_stiffness() * SERVO_ERROR * self.half_range
+        servo = self._compute_stiffness() * SERVO_ERROR * self.half_range
+        return (weight + swing + servo) * self.has_motor
 
     def _compute_stiffness(self) -> Float[np.ndarray, "J"]:
         """Compute the stiffness that servos give to each joint, in N m/rad (N/m)."""
@@ -77,9 +82,10 @@ class EffectScale:
 
     @cached_property
     def reach(self) -> float:
-        """Distance along the links from the first joint to the last, in m."""
+        """Distance along the links from the first joint to the middle of the last link, in m."""
         links = self._list_parents(self.last_body)[:-1]
-        return max(MIN_REACH, float(np.linalg.norm(self._model.body_pos[links], axis=-1).sum()))
+        length = np.linalg.norm(self._model.body_pos[links], axis=-1).sum()
+        return max(MIN_REACH, float(length + np.linalg.norm(self._model.body_ipos[self.last_body])))
 
     def _list_parents(self, body: int) -> list[int]:
         """List a body and the bodies between it and the ground, the ground left out."""

@@ -10,12 +10,18 @@ from jaxtyping import Float
 
 from wm_robot.math.kinematics import compute_tip_position
 from wm_robot_sim.effects.effect import Effect
+from wm_robot_sim.effects.model_effects import SLIDING, STICTION
+from wm_robot_sim.worlds import sample_log_uniform
 
 if TYPE_CHECKING:
     from wm_robot_sim.plant import Plant
 
 NUM_WAVES = 12
 """Waves in the force field of a joint."""
+FORGETTING = (0.1, 2.0)
+"""Time in which a passive element forgets where it was stretched, in s."""
+MAX_LOAD, MAX_LOSS = 4.0, 0.8
+"""Largest load of a motor, in those of an ordinary force, and the largest share of its force that it loses."""
 
 
 @dataclass(frozen=True)
@@ -110,7 +116,7 @@ class PassiveElement(StepEffect):
         drawn = [effect.make_generator() for effect in effects]
         size = np.stack([rng.uniform(0.3, 1.0, self.hidden_size) for rng in drawn])
         self._stiffness = self.strength * 2 * size * self.scale.force / self.scale.half_range
-        self._time = np.stack([np.exp(rng.uniform(*np.log([0.1, 2.0]), self.hidden_size)) for rng in drawn])
+        self._time = np.stack([sample_log_uniform(rng, FORGETTING, self.hidden_size) for rng in drawn])
 
     def start(self, motion: Motion) -> np.ndarray:
         return motion.position.copy()
@@ -169,8 +175,6 @@ class StickSlip(StepEffect):
     """
 
     def compute_force(self, motion: Motion, hidden: np.ndarray) -> np.ndarray:
-        from wm_robot_sim.effects.model_effects import SLIDING, STICTION
-
         speed = motion.velocity / (0.03 * self.scale.speed)
         drop = (STICTION - SLIDING) * self.scale.force * (1 - np.exp(-(speed**2)))
         return self.strength * drop * np.tanh(10 * speed)
@@ -181,7 +185,7 @@ class JointCable(StepEffect):
 
     def __init__(self, plant: "Plant", effects: Sequence[Effect]):
         super().__init__(plant, effects)
-        moved = np.unique(plant.joint_index)
+        moved = np.flatnonzero(self.scale.has_motor)
         self._pull = np.zeros((len(effects), len(plant.spec.joints)))
         self._slack = np.zeros((len(effects), 1))
         for row, effect in enumerate(effects):
@@ -207,7 +211,7 @@ class Backlash(StepEffect):
         self._is_servo = np.array([actuator.is_servo for actuator in plant.spec.actuators])
         drawn = np.stack([effect.make_generator().uniform(0.5, 1.5, self.hidden_size) for effect in effects])
         span = plant.spec.action_high.astype(np.float64) - plant.spec.action_low
-        self._play = self.strength * drawn * 0.03 * span
+        self._play = self.strength * drawn * 0.015 * span
         """Half of the play of a servo, in its unit."""
         self._crossing = self.strength * drawn * 0.04
         """Time in which half of the largest command crosses half of the gap, in s."""
@@ -241,14 +245,11 @@ class ThermalDerating(StepEffect):
         """Time in which a motor gets warm, in s: a real one takes minutes."""
 
     def compute_force(self, motion: Motion, hidden: np.ndarray) -> np.ndarray:
-        load = np.minimum((motion.motor_force / self.scale.force) ** 2, MAX_LOAD)
+        ordinary = np.where(self.scale.has_motor, self.scale.force, np.inf)
+        load = np.minimum((motion.motor_force / ordinary) ** 2, MAX_LOAD)
         hidden += (load - hidden) * (1 - np.exp(-self.timestep / self._time))
         lost = 1 - 1 / (1 + self.strength * hidden)
         return -np.minimum(lost, MAX_LOSS) * motion.motor_force
-
-
-MAX_LOAD, MAX_LOSS = 4.0, 0.8
-"""Largest load of a motor, in those of an ordinary force, and the largest share of its force that it loses."""
 
 
 class Gusts(StepEffect):
