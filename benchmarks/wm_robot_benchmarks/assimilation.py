@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from wm_robot.evaluation.gap import Comparison, require_gap
+from wm_robot.evaluation.intervals import bootstrap_ratio_interval
 from wm_robot.progress import Progress, make_part_progress
 from wm_robot.types import TrajectoryBatch
 from wm_robot_benchmarks.harness.bench import MemoryBench, SeededBench
@@ -22,8 +23,6 @@ VISIT, VISITS = 400, 4
 FRESH = 264
 """Steps with each of both payloads after the session, on which the states are compared."""
 SESSION = VISIT * VISITS
-DRAWINGS = 2000
-"""Number of resamples for the interval of a ratio."""
 ARMS = {
     "stranger": "the other's world, before",
     "assimilated": "the other's world, its session lived",
@@ -70,7 +69,7 @@ class AssimilationBench(MemoryBench, SeededBench):
         for name, (above, below) in RATIOS.items():
             found = (
                 float(each[above].mean() / each[below].mean()),
-                *_bootstrap_interval(each[above], each[below]),
+                *bootstrap_ratio_interval(each[above], each[below]),
             )
             for suffix, value in zip(("", "_low", "_high"), found, strict=True):
                 # If the owner predicts its world no better than a stranger, an equal error means nothing.
@@ -108,13 +107,6 @@ def _require_payload(setting: Setting) -> None:
 def _assign_partners(arms: int) -> np.ndarray:
     """Return whose session each robot assimilates."""
     return np.arange(arms) ^ 1
-
-
-def _bootstrap_interval(above: np.ndarray, below: np.ndarray) -> tuple[float, float]:
-    """Compute the 95 % bootstrap interval of a ratio of means. Source: Efron (1979), Ann. Statist. 7(1)."""
-    drawn = np.random.default_rng(0).integers(0, len(above), (DRAWINGS, len(above)))
-    low, high = np.percentile(above[drawn].mean(1) / below[drawn].mean(1), [2.5, 97.5])
-    return float(low), float(high)
 
 
 def _select_steps(errors: np.ndarray) -> np.ndarray:

@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Float
 
 from wm_robot.errors import SpecError, UnsafeActionError
-from wm_robot.spec import ChannelGroup, ChannelLayout, RobotSpec
+from wm_robot.spec import JOINTS, ChannelGroup, ChannelLayout, RobotSpec
 from wm_robot_sim.base_motion import lift_out_of_ground
 from wm_robot_sim.command_path import CommandPath
 from wm_robot_sim.model_compiler import compile_model
@@ -199,6 +199,13 @@ class BatchSim:
         data.ctrl[self.plant.actuator_ids] = self._path.compute_present_command(row)
         mujoco.mj_forward(model, data)
         return np.array(data.sensordata)
+
+    def place_joints(self, obs: Float[np.ndarray, "B O"]) -> None:
+        """Place the joints where observations say they are, with the velocities that they say."""
+        ids = {"position": self._qpos, "velocity": self._qvel}
+        for group, channels in self._layout.slices:
+            if group.sensor == JOINTS and group.kind in ids:
+                self._physics_state[:, ids[group.kind]] = obs[:, channels]
 
     def _compute_holding_action(self, pose: np.ndarray) -> np.ndarray:
         """Return the action that holds a pose: the pose itself for servos, zero for motors."""

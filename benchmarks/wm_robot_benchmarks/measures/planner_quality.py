@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from wm_robot.evaluation.control import EvaluatedAgents, measure_task_error
+from wm_robot.evaluation.intervals import bootstrap_ratio_interval
 from wm_robot.progress import Progress
 from wm_robot.tasks import TaskError
 from wm_robot_benchmarks.control import ARRIVED, make_scene
@@ -131,7 +132,5 @@ def count_episodes_off_target(settled: np.ndarray) -> int:
 
 def describe_ratio_interval(one: np.ndarray, other: np.ndarray) -> str:
     """Return the 95 % bootstrap interval of the ratio of two means over episodes, as text."""
-    rng = np.random.default_rng(0)
-    rows = rng.integers(len(one), size=(2000, len(one)))
-    low, high = np.quantile(one[rows].mean(1) / other[rows].mean(1), [0.025, 0.975])
+    low, high = bootstrap_ratio_interval(one, other)
     return f"{low:.3f} to {high:.3f}"

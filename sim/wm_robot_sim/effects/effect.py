@@ -21,6 +21,8 @@ class EffectKind:
     use: Use
     """`training`: training may switch it on. `test`: it is measured only, never trained or tuned on.
     `unpredictable`: it is reported apart, since nobody can learn it."""
+    strengths: tuple[float, float] = (2.0**-4, 2.0**5)
+    """Least and largest sensible strength."""
 
 
 EFFECT_KINDS: Mapping[str, EffectKind] = {
@@ -30,17 +32,21 @@ EFFECT_KINDS: Mapping[str, EffectKind] = {
     "joint_spring": EffectKind(summary="a spring on two joints", use="training"),
     "tether": EffectKind(summary="an elastic cord from the gripper to a point in space", use="training"),
     "reflected_inertia": EffectKind(summary="a larger inertia of each rotor", use="training"),
-    "mounting": EffectKind(summary="the base is mounted at an angle", use="training"),
+    "mounting": EffectKind(
+        summary="the base is mounted at an angle", use="training", strengths=(2.0**-4, 2.0)
+    ),
     "medium": EffectKind(summary="a viscous medium instead of air", use="training"),
     "tool": EffectKind(summary="a tool off the center of the last link", use="training"),
-    "bent_link": EffectKind(summary="one link is bent", use="training"),
+    "bent_link": EffectKind(summary="one link is bent", use="training", strengths=(2.0**-4, 2.0)),
     "force_field": EffectKind(
         summary="a smooth random force of position, velocity and command on each joint", use="training"
     ),
     "passive_element": EffectKind(
         summary="a spring behind a damper on each joint, which forgets where it was stretched", use="training"
     ),
-    "exchanged_cables": EffectKind(summary="the cables of two motors are exchanged", use="test"),
+    "exchanged_cables": EffectKind(
+        summary="the cables of two motors are exchanged", use="test", strengths=(1.0, 1.0)
+    ),
     "end_stops": EffectKind(summary="two joints stop early", use="test"),
     "backlash": EffectKind(summary="play between each motor and its joint", use="test"),
     "stick_slip": EffectKind(summary="friction that falls with speed", use="test"),

@@ -38,10 +38,7 @@ def change_signals(plant: "Plant", changes: "SignalChanges", effect: Effect) -> 
         order = np.arange(size)
         first, second = rng.choice(size, 2, replace=False)
         order[[first, second]] = second, first
-        part = min(1.0, strength)
-        return replace(
-            changes, mixing=((1 - part) * np.eye(size) + part * np.eye(size)[order]) @ changes.mixing
-        )
+        return replace(changes, mixing=np.eye(size)[order] @ changes.mixing)
     if effect.kind == "sensor_lag":
         return replace(changes, lag=changes.lag + round(strength * LAG / plant.model.opt.timestep))
     return changes
