@@ -40,5 +40,7 @@ def change_signals(plant: "Plant", changes: "SignalChanges", effect: Effect) -> 
         order[[first, second]] = second, first
         return replace(changes, mixing=np.eye(size)[order] @ changes.mixing)
     if effect.kind == "sensor_lag":
-        return replace(changes, lag=changes.lag + round(strength * LAG / plant.model.opt.timestep))
+        # Whole control periods: what a step before it saw.
+        late = max(bool(strength), round(strength * LAG / plant.spec.dt))
+        return replace(changes, lag=changes.lag + late * plant.substeps)
     return changes
