@@ -125,7 +125,7 @@ def test_a_robot_of_the_suite_is_trained_from_its_model_alone(name, find_argumen
 
 
 @pytest.mark.soak
-@pytest.mark.timeout(900)
+@pytest.mark.timeout(3600)
 @pytest.mark.parametrize("name", ROBOTS)
 def test_a_robot_is_trained_for_two_minutes_without_a_change_of_its_files(name, find_arguments, monkeypatch):
     # Exit code 3 if one of the five checks fails, which fails this test too.
