@@ -98,7 +98,7 @@ def _read_spec(robot: str) -> "RobotSpec":
 
 def _write_episodes(found: list[Any], spec: "RobotSpec", folder: Path, source: str) -> list[dict[str, Any]]:
     """Write the new episodes. Return a row for each episode."""
-    from wm_robot.recording.episode_file import EpisodeOrigin
+    from wm_robot.recording.episode_origin import EpisodeOrigin
     from wm_robot.recording.episode_folder import EpisodeFolder
 
     rows = []

@@ -15,7 +15,8 @@ pytest.importorskip("pyarrow")
 from wm_robot.adaptation.context_bank import ContextBank
 from wm_robot.model.base import load_base
 from wm_robot.model.torch_backend import TorchBackend
-from wm_robot.recording.episode_file import EpisodeOrigin, read_episode, write_episode
+from wm_robot.recording.episode_file import read_episode, write_episode
+from wm_robot.recording.episode_origin import EpisodeOrigin
 from wm_robot.robots import load_spec
 from wm_robot.sharing.assimilate import RecordedSteps, replay_recordings
 from wm_robot.store.store import Store

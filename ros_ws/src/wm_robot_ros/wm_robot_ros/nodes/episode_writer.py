@@ -6,7 +6,7 @@ from pathlib import Path
 
 from rclpy.serialization import deserialize_message
 
-from wm_robot.recording.episode_file import EpisodeOrigin
+from wm_robot.recording.episode_origin import EpisodeOrigin
 from wm_robot.recording.episode_folder import EpisodeFolder, SalvageResult
 from wm_robot.recording.episode_splitter import TOPIC_TYPES, EpisodeSplitter, get_goal_size
 from wm_robot.recording.open_episode import OpenEpisode
