@@ -22,7 +22,7 @@ PERIODS_OF_AGE = 3.0
 MAX_SIZE = 4096
 """Largest number of values of a vector, or of sectors of a scan."""
 NAME = re.compile(r"[A-Za-z](_?[A-Za-z0-9])*_?")
-TOPIC = re.compile(r"(~/|/)?[A-Za-z_]\w*(/[A-Za-z_]\w*)*", re.ASCII)
+TOPIC = re.compile(r"/?[A-Za-z_]\w*(/[A-Za-z_]\w*)*", re.ASCII)
 RESERVED_NAMES = (JOINTS, BASE)
 """Names of the channels that are no sensor of this list."""
 PARTS_BY_FIELD = ("noise", "resolution", "limits")

@@ -6,10 +6,11 @@ from pathlib import Path
 
 from rclpy.serialization import deserialize_message
 
-from wm_robot.recording.episode_origin import EpisodeOrigin
 from wm_robot.recording.episode_folder import EpisodeFolder, SalvageResult
-from wm_robot.recording.episode_splitter import TOPIC_TYPES, EpisodeSplitter, get_goal_size
+from wm_robot.recording.episode_origin import EpisodeOrigin
+from wm_robot.recording.episode_splitter import EpisodeSplitter, get_goal_size, list_topic_types
 from wm_robot.recording.open_episode import OpenEpisode
+from wm_robot.recording.robot_topics import resolve_topic
 from wm_robot.spec import RobotSpec
 
 
@@ -40,32 +41,36 @@ class EpisodeWriter:
         """First rejection reason of each robot that had one."""
         self._message_types = message_types
         self._folders: list[EpisodeFolder] = []
-        self._splitters: dict[str, EpisodeSplitter[OpenEpisode]] = {}
+        self._splitters: list[EpisodeSplitter[OpenEpisode]] = []
+        self._receivers: dict[str, list[tuple[EpisodeSplitter[OpenEpisode], str]]] = {}
+        """Topic → splitters that process it, each with its name in the namespace of the robot."""
         self._open_episodes: set[OpenEpisode] = set()
         origin = EpisodeOrigin.from_robot(spec, source=source)
         for robot in robots:
             place = EpisodeFolder(folder / robot)
             self.recovered += place.salvage_results
             self._folders.append(place)
-            self._splitters[robot] = EpisodeSplitter(
+            splitter = EpisodeSplitter(
                 spec,
                 partial(self._begin_episode, place, origin, get_goal_size(spec)),
                 partial(self._end_episode, place),
             )
+            self._splitters.append(splitter)
+            for name in list_topic_types(spec).keys() & message_types.keys():
+                self._receivers.setdefault(resolve_topic(robot, name), []).append((splitter, name))
 
-    def add_message(self, topic: str, data: bytes) -> None:
+    def add_message(self, topic: str, data: bytes, received: int) -> None:
         """Add a raw message to the episode of its robot; other topics are ignored.
+
+        Args:
+            received: Time of its receipt, in ns.
 
         Raises:
             SpecError: If the plant reports another robot.
             OSError: If an episode cannot be written.
         """
-        for robot, cutter in self._splitters.items():
-            prefix = f"/{robot}/".replace("//", "/")
-            name = topic.removeprefix(prefix)
-            if topic.startswith(prefix) and name in TOPIC_TYPES and name in self._message_types:
-                cutter.process_message(name, deserialize_message(data, self._message_types[name]))
-                return
+        for splitter, name in self._receivers.get(topic, ()):
+            splitter.process_message(name, deserialize_message(data, self._message_types[name]), received)
 
     def flush_episodes(self) -> None:
         """Write all steps durably: after this call they survive a power cut."""
@@ -75,8 +80,8 @@ class EpisodeWriter:
     def close_folders(self) -> None:
         """End the open episodes, and unlock the folders."""
         try:
-            for cutter in self._splitters.values():
-                cutter.end_episode()
+            for splitter in self._splitters:
+                splitter.end_episode()
         finally:
             for place in self._folders:
                 place.close()

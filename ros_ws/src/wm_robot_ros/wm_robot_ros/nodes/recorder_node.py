@@ -23,9 +23,11 @@ from sensor_msgs.msg import JointState
 from std_msgs.msg import Float64, String
 
 from wm_robot.errors import ConfigError
+from wm_robot.recording.robot_topics import resolve_topic
 from wm_robot.recording.session_file import FLUSH_PERIOD, SessionWriter
 from wm_robot.robots import load_spec
 from wm_robot.spec import RobotSpec
+from wm_robot.streams.sensor_message import list_message_sensors
 from wm_robot.tasks.goal_types import check_goal_type
 from wm_robot_ros.middleware import convert
 from wm_robot_ros.middleware.idle_tasks import create_steady_timer
@@ -39,6 +41,7 @@ from wm_robot_ros.middleware.node_runtime import (
 )
 from wm_robot_ros.middleware.parameters import declare_parameter, warn_about_unknown
 from wm_robot_ros.middleware.qos import LATCHED_QOS
+from wm_robot_ros.middleware.sensor_messages import check_sensor_topics, find_message_class
 from wm_robot_ros.nodes.status_summary import StatusSummary, encode_summaries
 
 if TYPE_CHECKING:
@@ -59,7 +62,8 @@ TOPICS: Mapping[str, tuple[type, QoSProfile]] = {
     "ground_truth/gripper": (PointStamped, RECORD_QOS),
     "ground_truth/event": (String, LATCHED_QOS),
 }
-"""Recorded topics of each robot, by name in its namespace. The type of `target` depends on the task."""
+"""Recorded topics of each robot, by name in its namespace, besides those of its sensors. The type of `target` depends
+on the task."""
 SHARED: Mapping[str, tuple[type, QoSProfile]] = {"/diagnostics": (DiagnosticArray, RECORD_QOS)}
 QUEUE_CAPACITY = 20_000
 """Capacity of the queue, in messages: half a minute of two robots."""
@@ -148,7 +152,7 @@ class SessionThread:
                 writer.write(channels[topic], stamp, data)
                 if self._episodes:
                     with self._catch_episode_errors():
-                        self._episodes.add_message(topic, data)
+                        self._episodes.add_message(topic, data, stamp)
             if time.monotonic() >= due:
                 writer.flush()
                 if self._episodes:
@@ -187,7 +191,7 @@ class RecorderNode(Node):
             self,
             "robot",
             "arm",
-            "for episodes, goals and summary: name of a robot that ships, or path of its spec",
+            "for sensors, episodes, goals and summary: name of a robot that ships, or path of its spec",
         )
         task_name = declare_parameter(
             self, "task", "", "task whose goals are recorded; empty: the first one of the robot's spec"
@@ -212,20 +216,24 @@ class RecorderNode(Node):
         spec = load_spec(model)
         task = spec.tasks.get(task_name or next(iter(spec.tasks), ""))
         self._kinds = {name: kind for name, (kind, _) in TOPICS.items()}
+        check_sensor_topics(spec)
+        sensors = list_message_sensors(spec).values()
+        self._kinds |= {sensor.topic: find_message_class(sensor) for sensor in sensors}
         if task is not None and task.goal:
             self._kinds["target"] = convert.GOAL_MESSAGES[check_goal_type(spec, task)]
         self._summary = StatusSummary(spec, task) if summary else None
-        for robot in robots:
-            namespace = f"/{robot.strip('/ ')}".rstrip("/")
-            for name, (_, qos) in TOPICS.items():
-                self._subscribe_raw(f"{namespace}/{name}", self._kinds[name], qos)
-        for topic, (kind, qos) in SHARED.items():
+        names = [robot.strip("/ ") for robot in robots]
+        recorded = {
+            resolve_topic(robot, name): (kind, TOPICS[name][1] if name in TOPICS else RECORD_QOS)
+            for robot in names
+            for name, kind in self._kinds.items()
+        }
+        for topic, (kind, qos) in {**recorded, **SHARED}.items():
             self._subscribe_raw(topic, kind, qos)
         if self._summary:
             self._summary_file = Path(summary).open("w", encoding="utf-8")
-            self._robots = [robot.strip("/ ") for robot in robots]
+            self._robots = names
             create_steady_timer(self, 1.0 / rate, self._write_summary)
-        names = [name.strip("/ ") for name in robots]
         self.scribe = SessionThread(
             path, episodes=self._make_episode_writer(episodes, spec, names, path) if episodes else None
         )
