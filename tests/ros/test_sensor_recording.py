@@ -1,0 +1,108 @@
+"""A robot with an IMU and slow odometry is recorded, split into episodes and replayed with all its readings."""
+
+import json
+import time
+
+import numpy as np
+import pytest
+
+pytestmark = [pytest.mark.ros, pytest.mark.sim, pytest.mark.episodes]
+
+from nav_msgs.msg import Odometry
+from rclpy.qos import qos_profile_sensor_data
+from sensor_msgs.msg import Imu, JointState
+
+from tests.recording.sensing_robot import PERIOD, expect_row, make_period, write_robot, write_session
+from wm_robot.recording.episode_file import read_episode
+from wm_robot.recording.episode_folder import list_episodes
+from wm_robot.recording.recorded_experience import load_experience
+from wm_robot.recording.session_file import read_session
+from wm_robot.streams.joint_message import decode_observation, read_stamp
+from wm_robot.streams.observation_assembler import ObservationAssembler
+from wm_robot_ros.middleware.environment import make_node_command
+
+KINDS = {
+    "imu/data": Imu,
+    "odom": Odometry,
+    "applied_command": JointState,
+    "joint_states": JointState,
+    "joint_command": JointState,
+}
+SENSORS = {"imu/data": "imu", "odom": "slow"}
+"""Topic → sensor."""
+
+
+def test_readings_are_recorded_raw_and_in_episodes(tmp_path, start, peer):
+    path, spec = write_robot(tmp_path)
+    session, folder = tmp_path / "s.mcap", tmp_path / "episodes"
+    parameters = {"path": str(session), "robots": "one", "robot": str(path), "episodes": str(folder)}
+    parameters["summary"] = str(tmp_path / "summary")
+    recorder = start(make_node_command("recorder_node", parameters))
+    # Drivers of sensors publish with best effort.
+    publishers = {
+        name: peer.node.create_publisher(
+            kind, f"one/{name}", qos_profile_sensor_data if name in SENSORS else 10
+        )
+        for name, kind in KINDS.items()
+    }
+    peer.until(lambda: all(each.get_subscription_count() for each in publishers.values()), "no recorder")
+    first = peer.now()
+    for step in range(100):
+        stamp = first + PERIOD * step
+        peer.spin(max(0.0, (stamp - peer.now()) / 1e9))
+        for name, message, _ in make_period(step, stamp):
+            publishers[name].publish(message)
+    peer.spin(0.5)
+    assert recorder.stop_process() == 0
+    topics = read_session(session).topics
+    # The first messages are published while publisher and recorder still find each other.
+    assert len(topics["/one/imu/data"]) > 160 and len(topics["/one/odom"]) >= 8
+    assert topics["/one/odom"][-1][1].pose.pose.position.z == 90 / 32
+    (episode,) = load_experience(session, spec)
+    (file,) = list_episodes(folder / "one")
+    found = read_episode(file, spec)
+    for name in episode.__dataclass_fields__:
+        np.testing.assert_array_equal(getattr(found, name), getattr(episode, name), err_msg=name)
+    steps = (episode.stamp - first) // PERIOD
+    assert len(steps) > 80 and episode.is_new[:, 5].sum() >= 8 and not episode.is_new[:, 6].any()
+    # One host sends the readings of a period before its joint states; a busy machine may delay one.
+    expected = np.array([expect_row(step) for step in steps])
+    first_odometry = int(np.argmax(np.isfinite(episode.obs[:, 5])))
+    same = np.isclose(episode.obs, expected, equal_nan=True)[first_odometry:]
+    assert same[:, :2].all() and same.all(-1).mean() > 0.9 and first_odometry < 20
+    told = [json.loads(line)["robots"]["one"] for line in (tmp_path / "summary").read_text().splitlines()]
+    assert any("error" in each for each in told)
+
+
+def test_a_replay_gives_the_observations_of_the_recording(tmp_path, start, peer):
+    path, spec = write_robot(tmp_path)
+    first, late = 10**18, 2_000_000
+    sent = [each for step in range(50) for each in make_period(step, first + PERIOD * step)]
+    write_session(tmp_path / "s.mcap", [(name, message, received + late) for name, message, received in sent])
+    (recorded,) = load_experience(tmp_path / "s.mcap", spec)
+    assembler, seen, arrivals = ObservationAssembler(spec), [], []
+
+    def receive_reading(name, message):
+        assembler.buffers[SENSORS[name]].receive_message(message, peer.now())
+
+    def receive_joints(message):
+        found = assembler.assemble(read_stamp(message), peer.now(), decode_observation(message, spec))
+        seen.append((read_stamp(message), found))
+        arrivals.append(time.monotonic())
+
+    for name, kind in KINDS.items():
+        if name in SENSORS:
+            peer.node.create_subscription(
+                kind, name, lambda message, name=name: receive_reading(name, message), 50
+            )
+    peer.node.create_subscription(JointState, "joint_states", receive_joints, 50)
+    parameters = {"recording": str(tmp_path / "s.mcap"), "from_robot": "one", "robot": str(path)}
+    process = start(make_node_command("replay_node", parameters))
+    peer.until(lambda: len(seen) == 50, "not all was replayed")
+    assert process.wait_for_exit(10) == 0
+    assert len({stamp - first - PERIOD * step for step, (stamp, _) in enumerate(seen)}) == 1
+    values = np.array([found.values for _, found in seen])
+    same = np.isclose(values, np.float32(recorded.obs), equal_nan=True)
+    # A busy machine may delay a reading beyond its joint state.
+    assert same[:, :2].all() and same.all(-1).mean() > 0.9
+    assert arrivals[-1] - arrivals[0] == pytest.approx(49 * PERIOD / 1e9, abs=0.3)
