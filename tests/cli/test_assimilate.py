@@ -53,7 +53,7 @@ def arms(tmp_path_factory):
         episodes.append(episode)
         write_episode(folder / f"{name}.parquet", episode, EpisodeOrigin.from_robot(spec))
     base = load_base(BASE)
-    backend, stretch = TorchBackend(base.model), RecordedSteps.from_episode(episodes[0])
+    backend, stretch = TorchBackend(base.model), RecordedSteps.from_episode(episodes[0], spec)
     state = replay_recordings(
         backend,
         ContextBank(backend).initial_state(initial_action=stretch.initial_action),
