@@ -49,7 +49,12 @@ class Notebook:
         time.sleep(float(os.environ.get("THINKS", "0")))
         return obs[: self.spec.action_dim].copy()
 
-    def observe(self, obs, applied, next_obs, *, valid=True, intervention=False, skip_optional=False):
+    def find_frozen(self, obs):
+        return ()
+
+    def observe(
+        self, obs, applied, next_obs, *, valid=True, intervention=False, skip_optional=False, is_new=None
+    ):
         assert all(np.isfinite(x).all() for x in (obs, applied, next_obs))
         self._note(
             learn=[obs.tolist(), applied.tolist(), next_obs.tolist()],

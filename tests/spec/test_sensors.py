@@ -218,8 +218,10 @@ def test_sensors_share_no_name_and_no_topic_of_two_messages():
         spec(sensors=3)
 
 
-def test_ros_nodes_refuse_sensors_with_a_sentence():
-    with pytest.raises(SpecError, match="has the sensors \\['imu'\\], and a JointState cannot carry"):
+def test_recordings_refuse_sensors_with_a_sentence():
+    with pytest.raises(
+        SpecError, match="has the sensors \\['imu'\\], and recordings hold joint states alone"
+    ):
         spec(IMU).check_joint_states()
 
 

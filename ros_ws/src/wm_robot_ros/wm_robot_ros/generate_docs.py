@@ -54,8 +54,11 @@ class IdleAgent:
     def act(self, obs: np.ndarray, goal: np.ndarray, *, applied: np.ndarray | None = None) -> np.ndarray:
         return self._spec.home_action
 
-    def observe(self, obs: np.ndarray, applied: np.ndarray, next_obs: np.ndarray, **told: bool) -> Any:
+    def observe(self, obs: np.ndarray, applied: np.ndarray, next_obs: np.ndarray, **told: object) -> Any:
         return SimpleNamespace(nll=0.0, mean=obs, deviation=obs, error=obs)
+
+    def find_frozen(self, obs: np.ndarray) -> tuple[str, ...]:
+        return ()
 
     def predict_plan(self) -> None:
         return None
