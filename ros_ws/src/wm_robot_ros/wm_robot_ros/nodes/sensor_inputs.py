@@ -54,7 +54,8 @@ class SensorInputs:
         self._assembler = ObservationAssembler(spec)
         self._faults = ThrottledLog(node.get_logger().warning)
         """Log of sensors that fail. Their own diagnostics report them, so they are no fault of the observations."""
-        self._returns = ThrottledLog(node.get_logger().info)
+        # A line of its own, since rclpy allows a line of code one severity.
+        self._returns = ThrottledLog(lambda text: node.get_logger().info(text))
         self._failed = set[str]()
         self._frozen_joints: tuple[str, ...] = ()
         self.restart_wait()
