@@ -126,6 +126,11 @@ class BatchSim:
         """Last applied action, `B A`."""
         return self._commands[:, -1].copy()
 
+    @property
+    def sensor_history(self) -> Float[np.ndarray, "N R"]:
+        """Raw numbers of the sensors of the first robot at the last physics steps."""
+        return self._sensor_history[0]
+
     def set_worlds(self, rows: Sequence[int], worlds: Sequence[World]) -> None:
         """Change the world of some rows. Their positions and velocities stay.
 

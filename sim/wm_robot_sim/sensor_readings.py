@@ -40,6 +40,26 @@ class SensorTiming:
         # MuJoCo has no reading after the last physics step yet.
         return np.minimum(np.floor(taken + ROUNDING).astype(int), control_steps * substeps - 1), is_new
 
+    def list_arrivals(self, control_step: int, substeps: int) -> np.ndarray:
+        """List the readings that arrive in the control period before a control step, the oldest first.
+
+        Returns:
+            Numbers of the physics steps before which they are taken; the last is that of `find_readings`.
+        """
+        (before, newest), (_, is_new) = self.find_readings(
+            np.array([control_step - 1, control_step]), substeps
+        )
+        if self.period == 0 or not is_new:
+            return np.array([newest] * bool(is_new), int)
+        first, last = (
+            np.floor((step * substeps - self.delay) / self.period + ROUNDING)
+            for step in (control_step - 1, control_step)
+        )
+        taken = np.floor(np.arange(first + 1, last + 1) * self.period + ROUNDING)
+        # As late as the newest one lets them be, each by a physics step.
+        taken = np.minimum(taken, newest - np.arange(len(taken))[::-1]).astype(int)
+        return taken[taken > before]
+
 
 class SensorReadings:
     """Readings of the sensors of a spec in a compiled model.
@@ -173,6 +193,10 @@ class SensorReadings:
         if self._is_distance.any():
             values = np.where(self._is_distance, np.clip(values, 0.0, self._farthest), values)
         return self.layout.normalize(values).astype(np.float32)
+
+    def list_arrivals(self, name: str, control_step: int) -> np.ndarray:
+        """List the readings of a sensor that arrive before a control step; see `SensorTiming.list_arrivals`."""
+        return self._timings[name].list_arrivals(control_step, self._substeps)
 
     def select_newest(
         self,

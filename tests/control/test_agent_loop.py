@@ -36,7 +36,9 @@ class Agent:
         self.notes.append(("act", float(obs[0]), None if applied is None else float(applied[0])))
         return self.action
 
-    def observe(self, obs, applied, next_obs, *, valid=True, intervention=False, skip_optional=False):
+    def observe(
+        self, obs, applied, next_obs, *, valid=True, intervention=False, skip_optional=False, is_new=None
+    ):
         self.clock.now += round(self.learn_ms * MS)
         self.notes.append(("learn", float(next_obs[0]), valid, intervention, skip_optional))
         return SimpleNamespace(nll=self.nll)

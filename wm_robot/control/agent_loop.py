@@ -52,6 +52,7 @@ class LearningAgent(Protocol[AnySurprise_co]):
         valid: bool = True,
         intervention: bool = False,
         skip_optional: bool = False,
+        is_new: np.ndarray | None = None,
     ) -> AnySurprise_co:
         """Update the lifetime state with one transition; see `Agent.observe`."""
 
@@ -159,6 +160,7 @@ class AgentLoop(Generic[AnySurprise]):
             valid=transition.valid,
             intervention=transition.intervention,
             skip_optional=skip_optional,
+            is_new=transition.is_new,
         )
         if not np.isfinite(surprise.nll):
             raise FloatingPointError(f"surprise is {surprise.nll}")

@@ -12,6 +12,7 @@ from wm_robot.recording.session_file import read_topics
 from wm_robot.robots import load_spec
 from wm_robot.spec import RobotSpec
 from wm_robot_ros.launching.launch_graph import ArgumentValue, LaunchGraph
+from wm_robot_ros.middleware.sensor_messages import check_sensor_topics
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,7 +40,7 @@ def check_named_values(graph: LaunchGraph, values: Mapping[str, ArgumentValue]) 
         try:
             if kind == "robot":
                 spec = load_spec(value)
-                spec.check_joint_states()
+                check_sensor_topics(spec)
             elif kind in VALUE_CHECKS:
                 VALUE_CHECKS[kind](NamedValue(argument=each.name, value=value, spec=spec, values=values))
         except MissingExtraError:
