@@ -40,9 +40,20 @@ class ArrivedReadings:
         if batch.spec.base:
             values = batch.obs[0, batch.spec.layout.find_sensor(BASE)]
             found.append(ArrivedReading(BASE, 0.0, values.copy()))
-        for sensor in batch.spec.sensors:
-            found += self._list_readings(sensor.name)
+        for sensor, is_lost in zip(batch.spec.sensors, batch.is_lost[0], strict=True):
+            found += self._lose_some(self._list_readings(sensor.name), sensor.loss, bool(is_lost))
         return found
+
+    def _lose_some(self, readings: list[ArrivedReading], loss: float, is_lost: bool) -> list[ArrivedReading]:
+        """Return the readings of a period that did not get lost.
+
+        Args:
+            is_lost: Whether the observation has a reading of before.
+        """
+        if loss == 0 or is_lost:
+            return [] if is_lost else readings
+        # A single reading is that of the observation.
+        return readings if len(readings) == 1 else [each for each in readings if self._rng.random() >= loss]
 
     def _list_readings(self, name: str) -> list[ArrivedReading]:
         batch, sensors = self._batch, self._batch.plant.sensor_readings

@@ -62,3 +62,19 @@ def test_a_delayed_reading_is_as_old_as_it_says(tmp_path):
     joint, sent = np.array(seen).T
     # Two control periods before; the joint has noise.
     assert np.abs(sent[2:] - joint[:-2]).max() < 0.02 < np.abs(sent - joint).max()
+
+
+def test_a_lost_reading_is_not_sent(tmp_path):
+    sensors = [make_sensor("imu", rate=250, noise=0.1), make_sensor("leg"), make_sensor("odom")]
+    spec = make_crawler(tmp_path, *({**each, "loss": 0.2} for each in sensors[:2]), sensors[2])
+    robot, sent, held = SimRobot(spec, seed=0), dict.fromkeys(spec.layout.sensor_names, 0), 0
+    for _ in range(400):
+        robot.write(robot.last_action)
+        before = dict(sent)
+        for reading in robot.take_readings():
+            sent[reading.sensor] += 1
+            if reading.sensor == "leg":
+                assert reading.age < 0.02
+        held += sent["leg"] == before["leg"]
+    assert sent["odom"] == 400 and sent["leg"] == pytest.approx(320, abs=30) and held == 400 - sent["leg"]
+    assert sent["imu"] == pytest.approx(1600, abs=60)
