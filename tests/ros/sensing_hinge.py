@@ -95,13 +95,18 @@ def write_hinge(folder: Path, *names: str, name: str = "hinge", **changes: dict[
     return path
 
 
-def train_small_base(path: Path, *, updates: int, trajectories: int = 256, width: int = 64) -> Path:
-    """Train a small base without planned trajectories and ONNX models; return its folder."""
+PLANNER = {"num_samples": 32, "horizon": 6, "num_iterations": 1}
+
+
+def train_small_base(path: Path, *, updates: int, trajectories: int = 256, has_graphs: bool = False) -> Path:
+    """Train a small base on random motion, with ONNX models or for torch alone; return its folder."""
     import torch
 
-    from wm_robot.model.base import save_base
+    from wm_robot.model.base import load_base, save_base
     from wm_robot.model.config import ModelConfig
     from wm_robot.model.world_model import WorldModel
+    from wm_robot.planning.mppi import MppiConfig
+    from wm_robot.training.export.base_graphs import export_graphs
     from wm_robot.training.sensor_faults import SensorFaults
     from wm_robot.training.train_config import TrainConfig
     from wm_robot.training.trainer import Trainer
@@ -127,9 +132,7 @@ def train_small_base(path: Path, *, updates: int, trajectories: int = 256, width
     )
     folder = path.parent
     trainer = Trainer(
-        WorldModel(
-            ModelConfig.from_spec(spec, truth=truth, memory="ekf", width=width, context=16, outcome=32)
-        ),
+        WorldModel(ModelConfig.from_spec(spec, truth=truth, memory="ekf", width=64, context=16, outcome=32)),
         config,
         folder=folder / "run",
         data=folder / "data",
@@ -138,4 +141,7 @@ def train_small_base(path: Path, *, updates: int, trajectories: int = 256, width
     )
     list(trainer.run())
     save_base(folder / "base", trainer.model.eval().requires_grad_(False), load_spec(path), {})
+    if has_graphs:
+        planner, base = MppiConfig(**PLANNER), load_base(folder / "base")
+        export_graphs(folder / "base", base, load_spec(path), task="follow", planner=planner)
     return folder / "base"

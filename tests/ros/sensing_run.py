@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from diagnostic_msgs.msg import DiagnosticArray
+from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
 from sensor_msgs.msg import JointState
 from std_msgs.msg import String
 
@@ -19,28 +19,46 @@ need_messages()
 from wm_robot_msgs.msg import Surprise
 
 from tests.ros.fault_relay import PREFIX, list_relayed_topics
+from tests.ros.sensing_hinge import PLANNER
 from wm_robot.robots import load_spec
 from wm_robot_ros.middleware import convert
 from wm_robot_ros.middleware.environment import make_node_command
 from wm_robot_ros.middleware.qos import OUTPUT_QOS
 
 RELAY = Path(__file__).with_name("fault_relay.py")
-SMALL = {"planner.num_samples": 32, "planner.horizon": 6, "planner.num_iterations": 1}
+PLANNER_PARAMETERS = {f"planner.{name}": value for name, value in PLANNER.items()}
 GOAL_PERIOD = 2.0
 """Period of the goal, in s: windows of whole periods see the same motion."""
 
 
 @dataclass
 class Window:
-    """What an agent said in a time."""
+    """What agent and plant said in a time."""
 
     error: np.ndarray
-    """Prediction errors in deviations, `T O`; NaN for a channel without a reading."""
-    raw: np.ndarray
-    """The same in the units of the channels."""
+    """Prediction errors in the units of the channels, `T O`; NaN for a channel without a reading."""
     modes: set[str]
-    diagnostics: list[tuple[str, str, str]]
-    """Name, level and message of each diagnostic status above ok."""
+    diagnostics: set[tuple[str, str]]
+    """Sensor and message of each diagnostic status above ok."""
+
+
+@dataclass
+class FaultOutcome:
+    """What a fault of a sensor did."""
+
+    modes: set[str]
+    diagnostics: set[tuple[str, str]]
+    """Sensor and message."""
+    error_ratio: float
+    """Error of the other channels over that before; while the sensor is masked, if it is."""
+    masked_after: int | None
+    """Steps until all its channels are masked; None: never."""
+    num_unmasked: int
+    """Steps after that in which one is not."""
+    num_learned: int
+    """Updates during the fault."""
+    has_recovered: bool
+    """Whether no channel is masked at the end."""
 
 
 class SensingRun:
@@ -59,7 +77,7 @@ class SensingRun:
         self.agent = start(
             make_node_command(
                 "agent_node",
-                {**shared, "base": str(base), "autostart": True, **SMALL, **parameters},
+                {**shared, "base": str(base), "autostart": True, **PLANNER_PARAMETERS, **parameters},
             )
         )
         self.surprise = peer.hear(Surprise, "agent/surprise_by_channel")
@@ -98,18 +116,47 @@ class SensingRun:
         for heard in (self.surprise, self._diagnostics, self._status):
             heard.clear()
         self.peer.spin(seconds)
-        error = np.array([each.error for each in self.surprise], float).reshape(-1, self.spec.obs_dim)
-        deviation = np.array([each.stddev for each in self.surprise], float).reshape(error.shape)
-        names = {bytes([0]): "ok", bytes([1]): "warn", bytes([2]): "error", bytes([3]): "stale"}
-        told = [
-            (each.name, names[each.level], each.message)
-            for array in self._diagnostics
-            for each in array.status
-            if each.level != bytes([0])
-        ]
+        deviations = np.array([each.error for each in self.surprise], float).reshape(-1, self.spec.obs_dim)
+        scale = np.array([each.stddev for each in self.surprise], float).reshape(deviations.shape)
+        statuses = [each for array in self._diagnostics for each in array.status]
         return Window(
-            error=error,
-            raw=error * deviation,
+            error=deviations * scale,
             modes={convert.decode_json_message(each)["mode"] for each in self._status},
-            diagnostics=told,
+            diagnostics={
+                (each.name.partition(": sensor ")[2], each.message)
+                for each in statuses
+                if ": sensor " in each.name and each.level != DiagnosticStatus.OK
+            },
         )
+
+    def measure_fault(
+        self, fault: str, name: str, *, before: float = 6.0, during: float = 6.0, after: float = 3.0
+    ) -> FaultOutcome:
+        """Measure what a fault of a sensor does; the times are in s. A delay is beyond the age limit."""
+        sensor = next(each for each in self.spec.sensors if each.name == name)
+        own = self.spec.layout.find_sensor(name)
+        others = np.delete(np.arange(self.spec.obs_dim), np.arange(own.start, own.stop))
+        usual, learned = self.watch(before), self.status["lifetime"]["num_valid"]
+        delay = 2 * sensor.compute_max_age(self.spec.rate) + 0.02
+        self.set_fault(fault=fault, sensor=name, delay=delay, noise=10.0)
+        faulty = self.watch(during)
+        num_learned = self.status["lifetime"]["num_valid"] - learned
+        self.set_fault()
+        is_masked = np.isnan(faulty.error[:, own]).all(1)
+        first = int(is_masked.argmax()) if is_masked.any() else None
+        ratio = compute_size(faulty.error[first or 0 :, others]) / compute_size(usual.error[:, others])
+        return FaultOutcome(
+            modes=faulty.modes,
+            diagnostics=faulty.diagnostics,
+            error_ratio=float(np.sqrt(np.nanmean(ratio))),
+            masked_after=first,
+            num_unmasked=0 if first is None else int((~is_masked[first:]).sum()),
+            num_learned=num_learned,
+            has_recovered=bool(np.isfinite(self.watch(after).error[-5:]).all()),
+        )
+
+
+def compute_size(error: np.ndarray) -> np.ndarray:
+    """Mean square of each channel, over the steps with a reading."""
+    known = np.isfinite(error)
+    return (np.where(known, error, 0.0) ** 2).sum(0) / np.maximum(known.sum(0), 1)
