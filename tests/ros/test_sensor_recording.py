@@ -13,10 +13,13 @@ from rclpy.qos import qos_profile_sensor_data
 from sensor_msgs.msg import Imu, JointState
 
 from tests.recording.sensing_robot import PERIOD, expect_row, make_period, write_robot, write_session
+from tests.ros.sensing_hinge import SENSORS as SENSORS_OF_HINGE
+from tests.ros.sensing_hinge import write_hinge
 from wm_robot.recording.episode_file import read_episode
 from wm_robot.recording.episode_folder import list_episodes
-from wm_robot.recording.recorded_experience import load_experience
+from wm_robot.recording.recorded_experience import load_experience, split_session
 from wm_robot.recording.session_file import read_session
+from wm_robot.robots import load_spec
 from wm_robot.streams.joint_message import decode_observation, read_stamp
 from wm_robot.streams.observation_assembler import ObservationAssembler
 from wm_robot_ros.middleware.environment import make_node_command
@@ -106,3 +109,27 @@ def test_a_replay_gives_the_observations_of_the_recording(tmp_path, start, peer)
     # A busy machine may delay a reading beyond its joint state.
     assert same[:, :2].all() and same.all(-1).mean() > 0.9
     assert arrivals[-1] - arrivals[0] == pytest.approx(49 * PERIOD / 1e9, abs=0.3)
+
+
+@pytest.mark.alone
+def test_every_kind_of_sensor_of_a_plant_is_in_the_episode(tmp_path, start, peer):
+    path = write_hinge(tmp_path, *SENSORS_OF_HINGE)
+    spec, session = load_spec(path), tmp_path / "s.mcap"
+    recorder = start(
+        make_node_command("recorder_node", {"path": str(session), "robots": "left", "robot": str(path)})
+    )
+    peer.until(session.exists, "no recorder")
+    parameters = {"robot": str(path), "hold_if_late": False, "min_subscribers": 1}
+    plant = start(make_node_command("plant_node", parameters, namespace="left"))
+    states = peer.hear(JointState, "left/joint_states")
+    peer.until(lambda: len(states) > 120, "the plant does not run")
+    assert plant.stop_process() == 0 and recorder.stop_process() == 0
+    found = split_session(session, spec)
+    assert found.namespace == "left" and found.unread_sensors == ()
+    episode = found.episodes[-1]
+    read = np.isfinite(episode.obs).mean(0)
+    assert (read > 0.8).all(), dict(zip(spec.observation_names, read.round(2), strict=True))
+    # Five readings of the odometry in a second, and one of the wrench in each period.
+    share = episode.is_new.mean(0)
+    assert share[spec.layout.find_sensor("odom")] == pytest.approx(0.1, abs=0.05)
+    assert (share[spec.layout.find_sensor("wrist")] > 0.9).all()
