@@ -79,10 +79,10 @@ def _check_output_folder(out: Path) -> None:
 
 def _print_unread_sensors(recording: Path, found: "RobotRecording") -> None:
     """Print the sensors without readings to stderr."""
-    if found.unread_sensors:
+    for name, reason in found.unread_sensors.items():
         print(
-            f"{recording}: robot '{found.namespace}' has no valid reading of {list(found.unread_sensors)}; their "
-            "channels are empty",
+            f"{recording}: robot '{found.namespace}' has no reading of sensor '{name}', whose channels are empty: "
+            f"{reason}",
             file=sys.stderr,
         )
 

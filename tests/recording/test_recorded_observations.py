@@ -111,7 +111,7 @@ def test_a_slow_sensor_is_held_until_its_age_limit_and_then_missing():
     np.testing.assert_array_equal(episode.obs[:, 2], expected)
     assert np.flatnonzero(episode.is_new[:, 2]).tolist() == [0, 10] and episode.is_new[:, :2].all()
     assert episode.valid.all()
-    assert recording.splitter.observations.unread_sensors == set()
+    assert recording.splitter.observations.describe_unread() == {}
 
 
 def test_without_a_required_sensor_an_observation_is_lost_as_one_that_was_not_recorded():
@@ -125,7 +125,7 @@ def test_without_a_required_sensor_an_observation_is_lost_as_one_that_was_not_re
     assert rejected(recording) == {"sensor": 7, "gap": 1}
     assert len(episode) == 99 - 7 and np.flatnonzero(~episode.valid).tolist() == [42]
     assert np.isnan(episode.obs[:, -1]).all()
-    assert recording.splitter.observations.unread_sensors == {"battery"}
+    assert recording.splitter.observations.describe_unread() == {"battery": "'battery' has no message"}
     assert recording.splitter.first_rejection == (
         "joint_states: required sensors ['imu'] have no valid reading (imu/angular_velocity is stale, "
         "imu/linear_acceleration is stale, battery/voltage is missing)"
@@ -140,6 +140,22 @@ def test_a_long_time_without_a_required_sensor_ends_the_episode():
         recording.end_period()
     first, second = recording.finish()
     assert (len(first), len(second)) == (52, 79)
+
+
+def test_why_an_optional_sensor_has_no_reading_is_told():
+    recording = Recording(replace(IMU, required=False), BATTERY, replace(BATTERY, name="spare", topic="spare"))
+    for _ in range(3):
+        recording.send("imu", SIX, change=lambda message: setattr(message.header, "frame_id", "hand"))
+        recording.send("battery", [np.nan])
+        recording.end_period()
+    (episode,) = recording.finish()
+    assert episode.valid.all() and np.isnan(episode.obs[:, 2:]).all()
+    told = recording.splitter.observations.describe_unread()
+    assert told.pop("imu").startswith("frame_id is 'hand'")
+    assert told == {
+        "battery": "none of 3 messages has a valid one in time",
+        "spare": "'spare' has no message",
+    }
 
 
 def test_a_message_in_another_frame_is_no_reading_and_its_words_are_kept():

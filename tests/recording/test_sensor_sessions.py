@@ -33,7 +33,7 @@ def test_readings_of_all_rates_are_in_the_episode(tmp_path, robot):
     found = split_session(tmp_path / "s.mcap", spec)
     (episode,) = found.episodes
     np.testing.assert_array_equal(episode.obs, [expect_row(step) for step in range(100)])
-    assert episode.valid.all() and found.unread_sensors == ("battery",)
+    assert episode.valid.all() and list(found.unread_sensors) == ["battery"]
     assert np.flatnonzero(episode.is_new[:, 5]).tolist() == list(range(0, 100, 10))
     assert episode.is_new[:, :5].all() and not episode.is_new[:, 6].any()
 
@@ -43,7 +43,8 @@ def test_the_episodes_of_a_session_are_written_and_read_with_their_gaps(tmp_path
     write_session(tmp_path / "s.mcap", SENT)
     main(["episodes", str(tmp_path / "s.mcap"), str(tmp_path / "out"), "--robot", str(path)])
     assert (
-        "robot 'one' has no valid reading of ['battery']; their channels are empty" in capsys.readouterr().err
+        "robot 'one' has no reading of sensor 'battery', whose channels are empty: '/battery' has no message"
+        in capsys.readouterr().err
     )
     (file,) = list_episodes(tmp_path / "out" / "one")
     for (found,) in (load_experience(file, spec), load_experience(file.parent, spec)):

@@ -147,7 +147,7 @@ def test_every_kind_of_sensor_of_a_plant_is_in_the_episode(tmp_path, start, peer
     peer.until(lambda: len(states) > 120, "the plant does not run")
     assert plant.stop_process() == 0 and recorder.stop_process() == 0
     found = split_session(session, spec)
-    assert found.namespace == "left" and found.unread_sensors == ()
+    assert found.namespace == "left" and found.unread_sensors == {}
     episode = found.episodes[-1]
     read = np.isfinite(episode.obs).mean(0)
     assert (read > 0.8).all(), dict(zip(spec.observation_names, read.round(2), strict=True))

@@ -113,8 +113,8 @@ class RobotRecording:
     episodes: list[Episode]
     rejections: dict[str, int]
     """Reason of rejection → number of messages; zeros are left out."""
-    unread_sensors: tuple[str, ...]
-    """Optional sensors without a valid reading in the whole recording."""
+    unread_sensors: dict[str, str]
+    """Optional sensor without a valid reading in the whole recording → why."""
 
 
 def list_robots(path: Path) -> list[str]:
@@ -170,7 +170,7 @@ def split_session(path: Path, spec: RobotSpec, *, namespace: str | None = None) 
             episodes, spec, path, _find_pairing_fault(stamps) or _find_sensor_fault(cutter)
         ),
         rejections=refused,
-        unread_sensors=tuple(sorted(cutter.observations.unread_sensors)),
+        unread_sensors=cutter.observations.describe_unread(),
     )
 
 

@@ -33,7 +33,7 @@ class RecordedObservations:
     def __init__(self, spec: RobotSpec):
         self.first_rejections = dict[str, str]()
         """Sensor → why its first rejected message was rejected."""
-        self.unread_sensors = set(list_message_sensors(spec))
+        self._unread = set(list_message_sensors(spec))
         """Sensors without any valid reading so far."""
         self._spec, self._assembler = spec, ObservationAssembler(spec)
         self._sensors = dict[str, list[str]]()
@@ -46,6 +46,19 @@ class RecordedObservations:
     def topics(self) -> tuple[str, ...]:
         """Topics of sensors, as in the spec."""
         return tuple(self._sensors)
+
+    def describe_unread(self) -> dict[str, str]:
+        """Describe the sensors without any valid reading so far: name → why."""
+        found = {}
+        for name in sorted(self._unread):
+            buffer = self._assembler.buffers[name]
+            if name in self.first_rejections:
+                found[name] = self.first_rejections[name]
+            elif buffer.num_accepted:
+                found[name] = f"none of {buffer.num_accepted} messages has a valid one in time"
+            else:
+                found[name] = f"'{buffer.sensor.topic}' has no message"
+        return found
 
     def receive_reading(self, topic: str, message: Any, received: int) -> None:
         """Receive a message of a sensor; one that is rejected is no reading.
@@ -83,7 +96,7 @@ class RecordedObservations:
             raise BadMessageError(RejectionReason.SENSOR, self._describe_missing(found))
         if not self._sensors:
             return RecordedObservation(joints, None)
-        self.unread_sensors -= {
+        self._unread -= {
             group.sensor for group, _ in self._spec.layout.slices if group.kind not in found.faults
         }
         # The numbers of joints as they were recorded, in float64.
