@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -26,7 +27,7 @@ from wm_robot.errors import ConfigError
 from wm_robot.recording.robot_topics import resolve_topic
 from wm_robot.recording.session_file import FLUSH_PERIOD, SessionWriter
 from wm_robot.robots import load_spec
-from wm_robot.spec import RobotSpec
+from wm_robot.spec import RobotSpec, Task
 from wm_robot.streams.sensor_message import list_message_sensors
 from wm_robot.tasks.goal_types import check_goal_type
 from wm_robot_ros.middleware import convert
@@ -68,6 +69,33 @@ SHARED: Mapping[str, tuple[type, QoSProfile]] = {"/diagnostics": (DiagnosticArra
 QUEUE_CAPACITY = 20_000
 """Capacity of the queue, in messages: half a minute of two robots."""
 END_OF_QUEUE = object()
+
+
+@dataclass(frozen=True, kw_only=True)
+class RecordedRobot:
+    """Robot that is recorded."""
+
+    spec: RobotSpec
+    task: Task | None
+    """Task whose goals are recorded; None for a robot without tasks."""
+    kinds: Mapping[str, type]
+    """Recorded topic, as in `TOPICS` or the spec → message type."""
+
+    @classmethod
+    def load(cls, model: str, task_name: str) -> "RecordedRobot":
+        """Load a robot by its name or the path of its spec.
+
+        Raises:
+            SpecError: If the spec cannot be read, or its sensors cannot be received.
+        """
+        spec = load_spec(model)
+        check_sensor_topics(spec)
+        kinds = {name: kind for name, (kind, _) in TOPICS.items()}
+        kinds |= {each.topic: find_message_class(each) for each in list_message_sensors(spec).values()}
+        task = spec.tasks.get(task_name or next(iter(spec.tasks), ""))
+        if task is not None and task.goal:
+            kinds["target"] = convert.GOAL_MESSAGES[check_goal_type(spec, task)]
+        return cls(spec=spec, task=task, kinds=kinds)
 
 
 class SessionThread:
@@ -191,7 +219,8 @@ class RecorderNode(Node):
             self,
             "robot",
             "arm",
-            "for sensors, episodes, goals and summary: name of a robot that ships, or path of its spec",
+            "for sensors, episodes, goals and summary: name of a robot that ships, or path of its spec; or one for "
+            "each of `robots`, separated by commas",
         )
         task_name = declare_parameter(
             self, "task", "", "task whose goals are recorded; empty: the first one of the robot's spec"
@@ -213,41 +242,46 @@ class RecorderNode(Node):
             raise ConfigError(f"{path} exists already; move it, or set path to another file")
         self.path = path
         self._offered_qos: dict[str, str] = {}
-        spec = load_spec(model)
-        task = spec.tasks.get(task_name or next(iter(spec.tasks), ""))
-        self._kinds = {name: kind for name, (kind, _) in TOPICS.items()}
-        check_sensor_topics(spec)
-        sensors = list_message_sensors(spec).values()
-        self._kinds |= {sensor.topic: find_message_class(sensor) for sensor in sensors}
-        if task is not None and task.goal:
-            self._kinds["target"] = convert.GOAL_MESSAGES[check_goal_type(spec, task)]
-        self._summary = StatusSummary(spec, task) if summary else None
         names = [robot.strip("/ ") for robot in robots]
-        recorded = {
-            resolve_topic(robot, name): (kind, TOPICS[name][1] if name in TOPICS else RECORD_QOS)
-            for robot in names
-            for name, kind in self._kinds.items()
+        models = [each.strip() for each in model.split(",")]
+        if len(models) not in (1, len(names)):
+            raise ConfigError(
+                f"robot has {len(models)} specs for {len(names)} robots; give one, or one for each"
+            )
+        loaded = {each: RecordedRobot.load(each, task_name) for each in dict.fromkeys(models)}
+        self._robots = {name: loaded[models[number % len(models)]] for number, name in enumerate(names)}
+        self._summaries: dict[str, StatusSummary] = {}
+        """Of each robot; empty if there is no summary."""
+        if summary:
+            self._summaries = {
+                name: StatusSummary(each.spec, each.task) for name, each in self._robots.items()
+            }
+        recorded: dict[str, tuple[type, QoSProfile, StatusSummary | None]] = {
+            topic: (kind, qos, None) for topic, (kind, qos) in SHARED.items()
         }
-        for topic, (kind, qos) in {**recorded, **SHARED}.items():
-            self._subscribe_raw(topic, kind, qos)
-        if self._summary:
+        for name, robot in self._robots.items():
+            for topic, kind in robot.kinds.items():
+                qos = TOPICS[topic][1] if topic in TOPICS else RECORD_QOS
+                recorded[resolve_topic(name, topic)] = kind, qos, self._summaries.get(name)
+        for topic, (kind, qos, of_robot) in recorded.items():
+            self._subscribe_raw(topic, kind, qos, of_robot)
+        if summary:
             self._summary_file = Path(summary).open("w", encoding="utf-8")
-            self._robots = names
             create_steady_timer(self, 1.0 / rate, self._write_summary)
         self.scribe = SessionThread(
-            path, episodes=self._make_episode_writer(episodes, spec, names, path) if episodes else None
+            path, episodes=self._make_episode_writer(episodes, path) if episodes else None
         )
         self.get_logger().info(f"recording {', '.join(robots) or 'one robot'} to {path}")
 
-    def _make_episode_writer(
-        self, folder: str, spec: RobotSpec, names: list[str], path: Path
-    ) -> "EpisodeWriter":
+    def _make_episode_writer(self, folder: str, path: Path) -> "EpisodeWriter":
         # Imported here, so that a recorder without episodes does not need it.
         from wm_robot_ros.nodes.episode_writer import EpisodeWriter
 
-        # Episodes have goals that are points.
-        kinds = {name: kind for name, kind in self._kinds.items() if name != "target" or kind is PointStamped}
-        scribe = EpisodeWriter(Path(folder), spec, names, kinds, source=path.name)
+        scribe = EpisodeWriter(
+            Path(folder),
+            {name: (robot.spec, _select_episode_kinds(robot)) for name, robot in self._robots.items()},
+            source=path.name,
+        )
         for one in scribe.recovered:
             self.get_logger().warning(f"{one.path}: {one.fault}; {one.steps} steps were recovered")
         create_steady_timer(self, 1.0, self._log_episode_error)
@@ -257,10 +291,11 @@ class RecorderNode(Node):
         if self.scribe.episodes_error:
             self.get_logger().error(f"no more episodes: {self.scribe.episodes_error}", once=True)
 
-    def _subscribe_raw(self, topic: str, kind: type, qos: QoSProfile) -> None:
-        self.create_subscription(kind, topic, self._make_callback(topic, _format_type(kind)), qos, raw=True)
+    def _subscribe_raw(self, topic: str, kind: type, qos: QoSProfile, summary: StatusSummary | None) -> None:
+        callback = self._make_callback(topic, _format_type(kind), summary)
+        self.create_subscription(kind, topic, callback, qos, raw=True)
 
-    def _make_callback(self, topic: str, kind: str) -> Callable[[bytes], None]:
+    def _make_callback(self, topic: str, kind: str, summary: StatusSummary | None) -> Callable[[bytes], None]:
         def record_message(data: bytes) -> None:
             # Requested once, when a publisher exists.
             if topic not in self._offered_qos:
@@ -268,21 +303,24 @@ class RecorderNode(Node):
                     [one.qos_profile for one in self.get_publishers_info_by_topic(topic)]
                 )
             self.scribe.add_message(topic, kind, data, self._offered_qos[topic])
-            if self._summary:
-                self._summary.add_message(topic, data)
+            if summary:
+                summary.add_message(topic, data)
 
         return record_message
 
     def _write_summary(self) -> None:
-        assert self._summary
+        found = {robot: summary.summarise_robot(robot) for robot, summary in self._summaries.items()}
         try:
-            self._summary_file.write(
-                encode_summaries({robot: self._summary.summarise_robot(robot) for robot in self._robots})
-            )
+            self._summary_file.write(encode_summaries(found))
             self._summary_file.flush()
         # The summary is only for display; the recording continues without it.
         except OSError as error:
             self.get_logger().error(f"no status summary: {error}", once=True)
+
+
+def _select_episode_kinds(robot: RecordedRobot) -> dict[str, type]:
+    """Select the topics of episodes, whose goals are points."""
+    return {name: kind for name, kind in robot.kinds.items() if name != "target" or kind is PointStamped}
 
 
 def _find_free_path(path: Path) -> Path:
