@@ -42,7 +42,7 @@ SENSORS: dict[str, dict[str, Any]] = {
         "frame": "front",
         "fields": ["angular_velocity", "linear_acceleration"],
         "noise": {"angular_velocity": 0.02, "linear_acceleration": 0.1},
-        "rate": 500,
+        "rate": 100,
     },
     "wrist": {"kind": "wrench", "frame": "hand", "limits": {"force": 20, "torque": 5}, "noise": 0.02},
     "pull": {"kind": "contact", "frame": "hand", "limits": 20, "source": "pull", "noise": 0.05},

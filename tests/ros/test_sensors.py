@@ -232,7 +232,7 @@ def test_mixed_rates_a_clock_that_is_off_and_lost_messages_refuse_nothing(agent,
         tmp_path,
         "imu",
         "odom",
-        imu={"fields": ["angular_velocity"], "noise": 0.0, "max_age": 0.1},
+        imu={"fields": ["angular_velocity"], "noise": 0.0, "max_age": 0.1, "rate": 500},
         odom={"fields": ["height"], "noise": 0.0, "limits": {"height": 60.0}, "max_age": 0.65},
     )
     notes = agent(path)
@@ -272,7 +272,7 @@ def test_mixed_rates_a_clock_that_is_off_and_lost_messages_refuse_nothing(agent,
 
 
 def test_a_plant_publishes_each_sensor_at_its_rate_before_the_joints(start, peer, tmp_path):
-    path = write_hinge(tmp_path, "imu", "lidar", "mark", "angle")
+    path = write_hinge(tmp_path, "imu", "lidar", "mark", "angle", imu={"rate": 500})
     spec = load_spec(path)
     start(make_node_command("plant_node", {"robot": str(path), "realtime.priority": 50}, namespace="left"))
     sensors = list_message_sensors(spec)

@@ -235,10 +235,10 @@ class PlantNode(Node):
             return
         if not self._check_subscribers():
             return
-        stamp = commands.make_stamp()
         # The joints come last, so that sensors, target and applied command arrive before them.
+        self._sensor_outputs.publish_readings(self._read_clock(), readings)
+        stamp = commands.make_stamp()
         commands.publish_intervention(stamp, violations)
-        self._sensor_outputs.publish_readings(stamp, readings)
         if self._goal_encoder:
             self._goal.publish(convert.make_goal_message(goal, self._goal_encoder, stamp))
         self._applied_publisher.publish(convert.make_action_message(applied, self.spec, stamp))

@@ -31,6 +31,8 @@ class SensorOutputs:
             name: node.create_publisher(find_message_class(sensor), sensor.topic, OUTPUT_QOS)
             for name, sensor in self._sensors.items()
         }
+        # Filled again and again: to make a BatteryState takes 70 us, more than all else.
+        self._messages = {name: publisher.msg_type() for name, publisher in self._publishers.items()}
 
     def publish_readings(self, stamp: int, readings: Iterable[ArrivedReading]) -> None:
         """Publish the readings of a control period.
@@ -39,6 +41,6 @@ class SensorOutputs:
             stamp: Time of the end of the period, in ns.
         """
         for reading in readings:
-            sensor, publisher = self._sensors[reading.sensor], self._publishers[reading.sensor]
-            measured = stamp - round(1e9 * reading.age)
-            publisher.publish(fill_message(publisher.msg_type(), sensor, reading.values, stamp=measured))
+            name, measured = reading.sensor, stamp - round(1e9 * reading.age)
+            message = fill_message(self._messages[name], self._sensors[name], reading.values, stamp=measured)
+            self._publishers[name].publish(message)
