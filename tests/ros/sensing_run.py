@@ -64,7 +64,18 @@ class FaultOutcome:
 class SensingRun:
     """Plant, relay and agent of a robot whose only joint follows a sine."""
 
-    def __init__(self, peer: Any, start: Callable[..., Any], robot: Path, base: Path, **parameters: Any):
+    def __init__(
+        self,
+        peer: Any,
+        start: Callable[..., Any],
+        robot: Path,
+        base: Path | None = None,
+        *,
+        script: Path | None = None,
+    ):
+        """Args:
+        script: Agent node in place of that of the package.
+        """
         self.peer, self.spec = peer, load_spec(robot)
         self.relay = start([sys.executable, str(RELAY), str(robot)])
         self._faults = peer.node.create_publisher(String, "fault", OUTPUT_QOS)
@@ -74,12 +85,9 @@ class SensingRun:
             part for topic in list_relayed_topics(self.spec) for part in ("-r", f"{topic}:={PREFIX}{topic}")
         ]
         self.plant = start([*command, *remaps, "-r", "target:=unused"])
-        self.agent = start(
-            make_node_command(
-                "agent_node",
-                {**shared, "base": str(base), "autostart": True, **PLANNER_PARAMETERS, **parameters},
-            )
-        )
+        own = {"base": str(base or ""), "autostart": True, **PLANNER_PARAMETERS}
+        command = make_node_command("agent_node", {**shared, **own})
+        self.agent = start([sys.executable, str(script), *command[3:]] if script else command)
         self.surprise = peer.hear(Surprise, "agent/surprise_by_channel")
         self._diagnostics = peer.hear(DiagnosticArray, "/diagnostics")
         self._status = peer.hear(String, "plant/status")
