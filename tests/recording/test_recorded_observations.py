@@ -143,7 +143,9 @@ def test_a_long_time_without_a_required_sensor_ends_the_episode():
 
 
 def test_why_an_optional_sensor_has_no_reading_is_told():
-    recording = Recording(replace(IMU, required=False), BATTERY, replace(BATTERY, name="spare", topic="spare"))
+    recording = Recording(
+        replace(IMU, required=False), BATTERY, replace(BATTERY, name="spare", topic="spare")
+    )
     for _ in range(3):
         recording.send("imu", SIX, change=lambda message: setattr(message.header, "frame_id", "hand"))
         recording.send("battery", [np.nan])
