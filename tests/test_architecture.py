@@ -65,7 +65,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "wm_robot_ros.state_api": (LIBRARY - {"training"}) | {"wm_robot_ros.middleware"},
     "wm_robot_ros.nodes": (LIBRARY - set(OFF_ROBOT))
     | {SIM, "wm_robot_ros.middleware", "wm_robot_ros.state_api"},
-    "wm_robot_ros.generate_docs": NODES - {"wm_robot_ros.generate_docs"},
+    "wm_robot_ros.generate_docs": {"spec", "streams"} | NODES - {"wm_robot_ros.generate_docs"},
     DEMO: LIBRARY | NODES | {SIM},
     CLI: LIBRARY | NODES | {SIM, DEMO},
     BENCHMARKS: LIBRARY | NODES | {SIM, DEMO, CLI},

@@ -48,13 +48,13 @@ class Episode:
     """Consecutive steps from a reset to an end. The end is data and never resets a lifetime state.
 
     Numbers have the precision of the sensors, float32 or float64. Transitions to or from an observation that is
-    not finite are invalid.
+    not finite in a required channel are invalid.
     """
 
     stamp: np.ndarray
     """`T+1`, int64: time of each measurement on the robot's own clock, in ns; strictly increasing."""
     obs: np.ndarray
-    """`T+1 O`."""
+    """`T+1 O`; NaN in the channels of an optional sensor without a valid reading."""
     action: np.ndarray
     """`T A`: applied action between an observation and the next."""
     initial_action: np.ndarray
@@ -69,10 +69,17 @@ class Episode:
     """The world ended the episode."""
     truncated: bool = False
     """The recording ended before the episode."""
+    is_required: np.ndarray | None = None
+    """`O`, bool: whether each channel must have a reading; None: all must."""
+    is_new: np.ndarray | None = None
+    """`T+1 O`, bool: whether each channel is a new reading, and not one that a slow sensor holds; None: all are."""
 
     def __post_init__(self) -> None:
         steps = len(self.action)
-        for name, rows in (("stamp", 1), ("obs", 1), ("goal", 1), ("reward", 0), ("valid", 0)):
+        rows_of = {"stamp": 1, "obs": 1, "goal": 1, "reward": 0, "valid": 0}
+        if self.is_new is not None:
+            rows_of["is_new"] = 1
+        for name, rows in rows_of.items():
             found, expected = len(getattr(self, name)), steps + rows
             if found != expected:
                 raise SpecError(f"{name} has {found} rows with {steps} actions; it needs {expected}")
@@ -84,8 +91,13 @@ class Episode:
             )
         object.__setattr__(self, "valid", self.valid & self._find_finite_steps())
 
+    def find_whole_observations(self) -> np.ndarray:
+        """Return which observations are finite in all required channels, `T+1`."""
+        finite = np.isfinite(self.obs)
+        return np.asarray((finite if self.is_required is None else finite | ~self.is_required).all(-1))
+
     def _find_finite_steps(self) -> np.ndarray:
-        obs = np.isfinite(self.obs).all(-1)
+        obs = self.find_whole_observations()
         return obs[:-1] & obs[1:] & np.isfinite(self.action).all(-1)
 
     def __len__(self) -> int:

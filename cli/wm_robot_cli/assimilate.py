@@ -66,7 +66,9 @@ def assimilate_recordings(
     loaded, spec = _load_base_and_spec(base)
     before = load_lifetime_state(store, head, loaded, spec)
     theirs, mine = load_recordings(recordings, spec, robot), load_recordings(own, spec, own_robot)
-    after, verdict = try_assimilation(loaded.model, load_model_backend(base, loaded), before, mine, theirs)
+    after, verdict = try_assimilation(
+        loaded.model, load_model_backend(base, loaded), before, mine, theirs, spec
+    )
     if not as_json:
         _print_result(verdict)
     if not verdict.is_accepted:
@@ -134,7 +136,7 @@ def pool_states(
         loaded.model, [load_lifetime_state(store, head, loaded, spec) for store, head in sources]
     )
     if replay:
-        stretches = [RecordedSteps.from_episode(each) for each in load_recordings(replay, spec, robot)]
+        stretches = [RecordedSteps.from_episode(each, spec) for each in load_recordings(replay, spec, robot)]
         state = assimilate_experience(TorchBackend(loaded.model), state, stretches)
     parents = [target.copy_from(store, head) for store, head in sources]
     note = f"pooled {len(sources)} states" + (f", replayed {len(replay)} recordings" if replay else "")

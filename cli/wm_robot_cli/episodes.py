@@ -12,6 +12,7 @@ from wm_robot_cli.tables import print_rows
 from wm_robot_cli.values import JsonFlag
 
 if TYPE_CHECKING:
+    from wm_robot.recording.recorded_experience import RobotRecording
     from wm_robot.spec import RobotSpec
 
 
@@ -56,6 +57,7 @@ def split_episodes(
             cut = split_session(recording, spec, namespace=name)
             written = _write_episodes(cut.episodes, spec, out / cut.namespace, source)
             rows += [{"session": source, "robot": cut.namespace, **row} for row in written]
+            _print_unread_sensors(recording, cut)
         _print_missing_parts(recording, namespace)
     _print_episodes(rows, as_json)
 
@@ -72,6 +74,16 @@ def _check_output_folder(out: Path) -> None:
         what = "a file" if out.is_file() else "a bag"
         raise ConfigError(
             f"FOLDER is '{out}', which is {what}; the last path must be a folder for the episodes, such as episodes"
+        )
+
+
+def _print_unread_sensors(recording: Path, found: "RobotRecording") -> None:
+    """Print the sensors without readings to stderr."""
+    for name, reason in found.unread_sensors.items():
+        print(
+            f"{recording}: robot '{found.namespace}' has no reading of sensor '{name}', whose channels are empty: "
+            f"{reason}",
+            file=sys.stderr,
         )
 
 
@@ -98,8 +110,8 @@ def _read_spec(robot: str) -> "RobotSpec":
 
 def _write_episodes(found: list[Any], spec: "RobotSpec", folder: Path, source: str) -> list[dict[str, Any]]:
     """Write the new episodes. Return a row for each episode."""
-    from wm_robot.recording.episode_file import EpisodeOrigin
     from wm_robot.recording.episode_folder import EpisodeFolder
+    from wm_robot.recording.episode_origin import EpisodeOrigin
 
     rows = []
     with EpisodeFolder(folder) as place:

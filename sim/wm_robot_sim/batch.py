@@ -13,21 +13,13 @@ from wm_robot.spec import JOINTS, ChannelGroup, ChannelLayout, RobotSpec
 from wm_robot_sim.base_motion import lift_out_of_ground
 from wm_robot_sim.command_path import CommandPath
 from wm_robot_sim.model_compiler import compile_model
+from wm_robot_sim.noise_blocks import NoiseBlocks
 from wm_robot_sim.physics_stepper import PhysicsStepper
 from wm_robot_sim.plant import Plant
 from wm_robot_sim.reachable_poses import compute_gripper_positions, sample_reachable_poses
 from wm_robot_sim.worlds import World
 
-NOISE_BLOCK_STEPS = 64
-"""Steps of sensor noise drawn at a time."""
-NOISE_STREAM, INITIAL_POSE_STREAM, SENSOR_STREAM = 0, 1, 2
-
-
-class _NoiseBlocks:
-    """Standard normal noise of a block of steps, `B T C`, and the number of the block."""
-
-    def __init__(self, num_robots: int, num_channels: int):
-        self.block, self.values = -1, np.zeros((num_robots, NOISE_BLOCK_STEPS, num_channels), np.float32)
+NOISE_STREAM, INITIAL_POSE_STREAM, SENSOR_STREAM, LOSS_STREAM = 0, 1, 2, 3
 
 
 def _get_noise_std(group: ChannelGroup, world: World) -> np.ndarray | float:
@@ -109,8 +101,11 @@ class BatchSim:
         self._noise_std = np.zeros((self.num_robots, 1, own_size), np.float32)
         self._physics_state = np.zeros((self.num_robots, self._state_size))
         self._num_resets = np.zeros(self.num_robots, int)
-        self._noise = _NoiseBlocks(self.num_robots, own_size)
-        self._sensor_noise = _NoiseBlocks(self.num_robots, self._sensors.num_channels)
+        self._noise = self._make_noise(NOISE_STREAM, own_size)
+        self._sensor_noise = self._make_noise(SENSOR_STREAM, self._sensors.num_channels)
+        self._loss_noise = self._make_noise(LOSS_STREAM, len(spec.sensors))
+        self.is_lost = np.zeros((self.num_robots, len(spec.sensors)), bool)
+        """Whether the last reading of each sensor was lost, `B S`: the one before it is held."""
         self.obs = np.zeros((self.num_robots, spec.obs_dim), np.float32)
         self.set_worlds(range(self.num_robots), self.worlds)
         self.reset()
@@ -119,6 +114,11 @@ class BatchSim:
     def last_action(self) -> Float[np.ndarray, "B A"]:
         """Last applied action, `B A`."""
         return self._path.actions[:, -1].copy()
+
+    @property
+    def sensor_history(self) -> Float[np.ndarray, "N R"]:
+        """Raw numbers of the sensors of the first robot at the last physics steps."""
+        return self._sensor_history[0]
 
     def set_worlds(self, rows: Sequence[int], worlds: Sequence[World]) -> None:
         """Change the world of some rows. Their positions and velocities stay.
@@ -247,8 +247,7 @@ class BatchSim:
         self._physics_state = after[:, -1].copy()
         read = np.arange(1, steps + 1) * per - 1 - self._sensor_delay
         state, efforts = self._stepper.select_readings(after, self._sensordata[..., self._efforts], read)
-        noise = self._draw_noise(self._noise, NOISE_STREAM, steps)
-        obs = self._compute_obs(state, efforts, noise, slice(None))
+        obs = self._compute_obs(state, efforts, self._noise.draw(self.steps, steps), slice(None))
         if self.spec.sensors:
             obs = np.concatenate([obs, self._read_sensors(steps)], -1)
         self._path.append(applied)
@@ -281,8 +280,11 @@ class BatchSim:
         raw = self._sensordata[..., self._sensors.columns]
         history = np.concatenate([self._sensor_history, raw], 1)
         first = self.steps * self.plant.substeps - self._sensor_history.shape[1]
-        noise = self._draw_noise(self._sensor_noise, SENSOR_STREAM, steps)
-        readings = self._sensors.select_newest(history, first, self._readings, noise, self.steps)
+        noise, lost = self._sensor_noise.draw(self.steps, steps), None
+        if self._sensors.has_loss:
+            lost = self._sensors.find_lost(self._loss_noise.draw(self.steps, steps))
+            self.is_lost = lost[:, -1]
+        readings = self._sensors.select_newest(history, first, self._readings, noise, self.steps, lost)
         self._sensor_history = history[:, -self._sensor_history.shape[1] :].copy()
         self._readings = readings[:, -1].copy()
         return readings
@@ -316,21 +318,10 @@ class BatchSim:
             parts.append(self._base.compute_channels(state[..., qpos], state[..., qvel]))
         return np.concatenate(parts, -1)
 
-    def _draw_noise(self, noise: "_NoiseBlocks", stream: int, steps: int) -> np.ndarray:
-        """Return standard normal noise of the next steps, `B T C`."""
-        parts, at, stop = [], self.steps, self.steps + steps
-        while at < stop:
-            block, offset = divmod(at, NOISE_BLOCK_STEPS)
-            if block != noise.block:
-                for row in range(self.num_robots):
-                    rng = self._make_generator(row, stream, block)
-                    rng.standard_normal(dtype=np.float32, out=noise.values[row])
-                noise.block = block
-            taken = min(NOISE_BLOCK_STEPS - offset, stop - at)
-            # A copy, because the next block overwrites this one.
-            parts.append(noise.values[:, offset : offset + taken].copy())
-            at += taken
-        return parts[0] if len(parts) == 1 else np.concatenate(parts, 1)
+    def _make_noise(self, stream: int, num_channels: int) -> NoiseBlocks:
+        return NoiseBlocks(
+            self.num_robots, num_channels, lambda row, block: self._make_generator(row, stream, block)
+        )
 
     def _make_generator(self, row: int, stream: int, number: int) -> np.random.Generator:
         key = np.array([self._seed, self._first_row + row], np.uint64)

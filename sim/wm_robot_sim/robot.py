@@ -8,6 +8,7 @@ from wm_robot.safety.gate import Gate
 from wm_robot.safety.gated_robot import GatedRobot
 from wm_robot.spec import RobotSpec
 from wm_robot.types import Observation
+from wm_robot_sim.arrived_readings import ArrivedReading, ArrivedReadings
 from wm_robot_sim.batch import BatchSim
 from wm_robot_sim.worlds import DomainRandomization, World
 
@@ -28,6 +29,7 @@ class SimRobot:
         self.spec = spec
         worlds = [world or DomainRandomization(spec).make_nominal_world()]
         self._batch = BatchSim(spec, worlds, seed=seed, effect_kinds=effect_kinds)
+        self._arrived = ArrivedReadings(self._batch, seed=seed)
         self._motors = _SimMotors(self._batch)
         self._gated = GatedRobot(self._motors, clock=lambda: self._motors.time)
 
@@ -49,6 +51,10 @@ class SimRobot:
     def read(self) -> Observation:
         """Return the last sensor reading. Two reads without a `write` are equal."""
         return self._gated.read()
+
+    def take_readings(self) -> list[ArrivedReading]:
+        """Return what sensors and floating base sent in the last control period; call it once for each."""
+        return self._arrived.take()
 
     def write(self, action: np.ndarray) -> np.ndarray:
         """Apply an action for one control period.

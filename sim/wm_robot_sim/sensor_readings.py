@@ -2,10 +2,11 @@
 
 from dataclasses import dataclass
 from functools import cached_property
+from statistics import NormalDist
 
 import mujoco
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 
 from wm_robot.errors import SpecError
 from wm_robot.spec import ChannelLayout, RobotSpec, Sensor
@@ -39,6 +40,26 @@ class SensorTiming:
             taken, is_new = number * self.period, number > before
         # MuJoCo has no reading after the last physics step yet.
         return np.minimum(np.floor(taken + ROUNDING).astype(int), control_steps * substeps - 1), is_new
+
+    def list_arrivals(self, control_step: int, substeps: int) -> np.ndarray:
+        """List the readings that arrive in the control period before a control step, the oldest first.
+
+        Returns:
+            Numbers of the physics steps before which they are taken; the last is that of `find_readings`.
+        """
+        (before, newest), (_, is_new) = self.find_readings(
+            np.array([control_step - 1, control_step]), substeps
+        )
+        if self.period == 0 or not is_new:
+            return np.array([newest] * bool(is_new), int)
+        first, last = (
+            np.floor((step * substeps - self.delay) / self.period + ROUNDING)
+            for step in (control_step - 1, control_step)
+        )
+        taken = np.floor(np.arange(first + 1, last + 1) * self.period + ROUNDING)
+        # As late as the newest one lets them be, each by a physics step.
+        taken = np.minimum(taken, newest - np.arange(len(taken))[::-1]).astype(int)
+        return taken[taken > before]
 
 
 class SensorReadings:
@@ -94,6 +115,7 @@ class SensorReadings:
             ]
         )
         self._quantized, self._is_distance = self._resolution > 0, np.isfinite(self._farthest)
+        self._loss_quantile = np.array([_find_loss_quantile(sensor, spec.rate) for sensor in spec.sensors])
 
     @cached_property
     def effort_columns(self) -> np.ndarray:
@@ -174,6 +196,23 @@ class SensorReadings:
             values = np.where(self._is_distance, np.clip(values, 0.0, self._farthest), values)
         return self.layout.normalize(values).astype(np.float32)
 
+    def list_arrivals(self, name: str, control_step: int) -> np.ndarray:
+        """List the readings of a sensor that arrive before a control step; see `SensorTiming.list_arrivals`."""
+        return self._timings[name].list_arrivals(control_step, self._substeps)
+
+    @property
+    def has_loss(self) -> bool:
+        """Whether readings may get lost."""
+        return bool(np.isfinite(self._loss_quantile).any())
+
+    def find_lost(self, noise: Float[np.ndarray, "B T S"]) -> Bool[np.ndarray, "B T S"]:
+        """Find the control steps before which all readings of a sensor get lost.
+
+        Args:
+            noise: Standard normal.
+        """
+        return np.asarray(noise < self._loss_quantile)
+
     def select_newest(
         self,
         history: Float[np.ndarray, "B N R"],
@@ -181,6 +220,7 @@ class SensorReadings:
         held: Float[np.ndarray, "B C"],
         noise: Float[np.ndarray, "B T C"],
         steps: int,
+        lost: Bool[np.ndarray, "B T S"] | None = None,
     ) -> Float[np.ndarray, "B T C"]:
         """Select the newest reading at each of `T` control steps; between two readings, the last one is held.
 
@@ -190,24 +230,33 @@ class SensorReadings:
             held: Readings at the control step before.
             noise: Standard normal, for the readings that arrive at each step.
             steps: Number of the control step before.
+            lost: From `find_lost`; None: nothing.
         """
         count = noise.shape[1]
         control_steps = steps + 1 + np.arange(count)
         raw = np.empty((len(history), count, len(self.columns)))
-        sources = np.tile(1 + np.arange(count)[:, None], self.num_channels)
+        rows = 1 if lost is None else len(history)
+        sources = np.tile(1 + np.arange(count)[:, None], (rows, 1, self.num_channels))
         is_held = False
-        for name, timing in self._timings.items():
+        for sensor, (name, timing) in enumerate(self._timings.items()):
             taken, is_new = timing.find_readings(control_steps, self._substeps)
             columns = self._columns_of[name]
             # A reading that arrived before may be out of the history: it is held, and not read again.
             raw[..., columns] = history[:, np.maximum(taken - first, 0), columns]
-            if not is_new.all():
+            arrived = is_new[None] if lost is None else is_new & ~lost[..., sensor]
+            if not arrived.all():
                 is_held = True
                 # Zero is the reading of before; the readings of these steps follow it.
-                last = np.maximum.accumulate(np.where(is_new, 1 + np.arange(count), 0))
-                sources[:, self.layout.find_sensor(name)] = last[:, None]
+                last = np.maximum.accumulate(np.where(arrived, 1 + np.arange(count), 0), 1)
+                sources[..., self.layout.find_sensor(name)] = last[..., None]
         fresh = self.measure(self.compute_channels(raw), noise)
         if not is_held:
             return fresh
         known = np.concatenate([held[:, None], fresh], 1)
-        return np.take_along_axis(known, np.broadcast_to(sources, (len(known), *sources.shape)), 1)
+        return np.take_along_axis(known, np.broadcast_to(sources, (len(known), *sources.shape[1:])), 1)
+
+
+def _find_loss_quantile(sensor: Sensor, control_rate: float) -> float:
+    """Find the normal quantile of the chance that all readings of a control period get lost; -inf without loss."""
+    chance = sensor.loss ** max(1.0, sensor.rate / control_rate)
+    return NormalDist().inv_cdf(chance) if chance > 0 else -np.inf

@@ -15,7 +15,8 @@ pytest.importorskip("pyarrow")
 from wm_robot.adaptation.context_bank import ContextBank
 from wm_robot.model.base import load_base
 from wm_robot.model.torch_backend import TorchBackend
-from wm_robot.recording.episode_file import EpisodeOrigin, read_episode, write_episode
+from wm_robot.recording.episode_file import read_episode, write_episode
+from wm_robot.recording.episode_origin import EpisodeOrigin
 from wm_robot.robots import load_spec
 from wm_robot.sharing.assimilate import RecordedSteps, replay_recordings
 from wm_robot.store.store import Store
@@ -52,7 +53,7 @@ def arms(tmp_path_factory):
         episodes.append(episode)
         write_episode(folder / f"{name}.parquet", episode, EpisodeOrigin.from_robot(spec))
     base = load_base(BASE)
-    backend, stretch = TorchBackend(base.model), RecordedSteps.from_episode(episodes[0])
+    backend, stretch = TorchBackend(base.model), RecordedSteps.from_episode(episodes[0], spec)
     state = replay_recordings(
         backend,
         ContextBank(backend).initial_state(initial_action=stretch.initial_action),

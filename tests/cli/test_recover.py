@@ -21,8 +21,9 @@ from mcap.reader import make_reader
 from tests.recording.sessions import SPEC, act, at, obs, record, say, sensed, step_of
 from wm_robot.io import open_files
 from wm_robot.recording import session_recovery
-from wm_robot.recording.episode_file import EpisodeOrigin, read_episode, read_origin
+from wm_robot.recording.episode_file import read_episode, read_origin
 from wm_robot.recording.episode_folder import EpisodeFolder, list_episodes
+from wm_robot.recording.episode_origin import EpisodeOrigin
 from wm_robot.recording.session_file import read_session
 from wm_robot_cli.main import main
 

@@ -27,7 +27,7 @@ class Agent:
     """Notes what it is asked; acting and learning take what `clock` is moved by."""
 
     def __init__(self, clock):
-        self.clock, self.notes = clock, []
+        self.clock, self.notes, self.is_new = clock, [], []
         self.act_ms = self.learn_ms = 1.0
         self.action, self.nll = np.zeros(SPEC.action_dim, np.float32), 0.5
 
@@ -36,9 +36,12 @@ class Agent:
         self.notes.append(("act", float(obs[0]), None if applied is None else float(applied[0])))
         return self.action
 
-    def observe(self, obs, applied, next_obs, *, valid=True, intervention=False, skip_optional=False):
+    def observe(
+        self, obs, applied, next_obs, *, valid=True, intervention=False, skip_optional=False, is_new=None
+    ):
         self.clock.now += round(self.learn_ms * MS)
         self.notes.append(("learn", float(next_obs[0]), valid, intervention, skip_optional))
+        self.is_new.append(is_new)
         return SimpleNamespace(nll=self.nll)
 
 
@@ -109,6 +112,18 @@ def test_without_a_goal_it_learns_and_does_not_act(robot):
     robot.step(2, [transition(2)], goal=None)
     assert kinds(robot) == ["learn"] and not robot.sent and robot.loop.num_actions == 0
     assert robot.loop.latency.count == 0 and robot.loop.learn_time.count == 1
+
+
+def test_readings_count_as_held_until_it_has_acted(robot):
+    """A robot that nothing moved yet gives equal readings, and none of its sensors is frozen."""
+    new = np.arange(SPEC.obs_dim) % 2 == 0
+    robot.step(2, [transition(2, is_new=new)], goal=None)
+    robot.step(3, [transition(3, is_new=new)])
+    robot.step(4, [transition(4)], goal=None)
+    robot.loop.start()
+    robot.step(5, [transition(5)], goal=None)
+    held, first, second, again = robot.agent.is_new
+    assert not held.any() and first is new and second is None and not again.any()
 
 
 def test_it_hurries_where_a_whole_step_does_not_fit_before_the_next_observation(robot):

@@ -1,3 +1,4 @@
+import json
 from dataclasses import replace
 
 import numpy as np
@@ -13,7 +14,7 @@ from wm_robot.model.base import load_base, save_base
 from wm_robot.model.config import ModelConfig
 from wm_robot.model.physics_inference import predict_under_physics
 from wm_robot.model.world_model import WorldModel
-from wm_robot.spec import RobotSpec
+from wm_robot.spec import RobotSpec, Sensor
 from wm_robot.training.export.folded_rollout import imagine_folded
 from wm_robot.training.input_scales import fit_physics_prior, fit_scales
 from wm_robot.types import Step
@@ -289,6 +290,34 @@ def test_a_flipped_bit_in_a_base_is_refused(tmp_path, spec):
     path.write_bytes(content)
     with pytest.raises(SnapshotError, match="damaged"):
         load_base(tmp_path)
+
+
+def test_a_base_is_refused_by_the_first_difference_of_its_sensors(tmp_path, spec):
+    flow = Sensor(name="flow", kind="vector", size=2, limits={"value": 5.0})
+    sensing = replace(spec, sensors=(flow,))
+    save_base(tmp_path / "plain", make("gru"), spec, {})
+    save_base(tmp_path / "sensing", make("gru"), sensing, {})
+    plain, with_flow = load_base(tmp_path / "plain"), load_base(tmp_path / "sensing")
+    plain.check_spec(spec)
+    with_flow.check_spec(sensing)
+    with pytest.raises(SnapshotError, match="sensor 'flow' is in the base and not in the spec. Train a base"):
+        with_flow.check_spec(spec)
+    with pytest.raises(SnapshotError, match="sensor 'flow' is in the spec and not in the base"):
+        plain.check_spec(sensing)
+    slow = replace(spec, sensors=(replace(flow, delay=0.5),))
+    with pytest.raises(SnapshotError, match="sensor 'flow' has delay 0.0 in the base and 0.5 in the spec"):
+        with_flow.check_spec(slow)
+    # A base of an earlier version lists no sensors; it has joints alone.
+    card = json.loads((tmp_path / "plain" / "base.json").read_text())
+    del card["sensors"]
+    (tmp_path / "plain" / "base.json").write_text(json.dumps(card))
+    old = load_base(tmp_path / "plain")
+    old.check_spec(spec)
+    assert old.digest == plain.digest
+    with pytest.raises(SnapshotError, match="sensor 'flow' is in the spec and not in the base"):
+        old.check_spec(sensing)
+    with pytest.raises(SnapshotError, match=r"this robot is 'triplet' \(\w+\). Train a base for it"):
+        old.check_spec(replace(spec, name="triplet"))
 
 
 @pytest.mark.parametrize("card", ["{}", "[]", '{"format": 1, "digest": "0"}'])

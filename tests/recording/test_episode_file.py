@@ -16,13 +16,14 @@ import pyarrow.parquet as pq
 
 from wm_robot.errors import SnapshotError, SpecError
 from wm_robot.recording import episode_file
-from wm_robot.recording.episode_file import EpisodeOrigin, read_episode, read_origin, write_episode
+from wm_robot.recording.episode_file import read_episode, read_origin, write_episode
 from wm_robot.recording.episode_folder import (
     EpisodeFolder,
     get_episode_number,
     list_episodes,
     list_open_files,
 )
+from wm_robot.recording.episode_origin import EpisodeOrigin
 from wm_robot.recording.open_episode import OpenEpisode, read_open_episode
 from wm_robot.spec import Actuator, Joint, RobotSpec
 from wm_robot.types import Episode

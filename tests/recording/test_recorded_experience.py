@@ -27,7 +27,8 @@ from tests.recording.sessions import (
 )
 from wm_robot.errors import SnapshotError, SpecError
 from wm_robot.recording import episode_splitter
-from wm_robot.recording.episode_file import EpisodeOrigin, write_episode
+from wm_robot.recording.episode_file import write_episode
+from wm_robot.recording.episode_origin import EpisodeOrigin
 from wm_robot.recording.recorded_experience import list_robots, load_experience, split_session
 from wm_robot.types import Episode
 

@@ -30,6 +30,12 @@ def test_lives_come_back_as_they_were(tmp_path, lives):
         np.testing.assert_array_equal(getattr(back, name), getattr(lives, name))
 
 
+def test_gaps_of_optional_sensors_come_back(tmp_path, lives):
+    lives.obs[:, 2:4, 2] = np.nan
+    save_trajectories(tmp_path / "lives", lives, RECIPE)
+    np.testing.assert_array_equal(load_trajectories(tmp_path / "lives", RECIPE).obs, lives.obs)
+
+
 def test_lives_gathered_otherwise_are_refused_by_name(tmp_path, lives):
     save_trajectories(tmp_path / "lives", lives, RECIPE)
     with pytest.raises(SnapshotError, match="collected with lives 2 instead of 9, seed 0 instead of 1"):

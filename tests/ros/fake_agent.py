@@ -39,7 +39,8 @@ class Notebook:
         self._note(begin=last_action.tolist(), steps=self.steps)
 
     def act(self, obs, goal, *, applied=None):
-        assert np.isfinite(obs).all() and np.isfinite(goal).all()
+        required = self.spec.layout.is_required
+        assert np.isfinite(obs[required]).all() and np.isfinite(goal).all()
         self._note(
             act=obs.tolist(), goal=goal.tolist(), applied=None if applied is None else applied.tolist()
         )
@@ -49,13 +50,20 @@ class Notebook:
         time.sleep(float(os.environ.get("THINKS", "0")))
         return obs[: self.spec.action_dim].copy()
 
-    def observe(self, obs, applied, next_obs, *, valid=True, intervention=False, skip_optional=False):
-        assert all(np.isfinite(x).all() for x in (obs, applied, next_obs))
+    def find_frozen(self, obs):
+        return ()
+
+    def observe(
+        self, obs, applied, next_obs, *, valid=True, intervention=False, skip_optional=False, is_new=None
+    ):
+        required = self.spec.layout.is_required
+        assert all(np.isfinite(x).all() for x in (obs[required], applied, next_obs[required]))
         self._note(
             learn=[obs.tolist(), applied.tolist(), next_obs.tolist()],
             valid=valid,
             intervention=intervention,
             hurry=skip_optional,
+            is_new=None if is_new is None else is_new.tolist(),
         )
         self.counters["num_valid" if valid else "num_invalid"] += 1
         self.counters["num_steps"] += valid

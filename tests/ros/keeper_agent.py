@@ -37,7 +37,12 @@ class Keeper:
         self._obs = obs
         return obs[: self.spec.action_dim].copy()
 
-    def observe(self, obs, applied, next_obs, *, valid=True, intervention=False, skip_optional=False):
+    def find_frozen(self, obs):
+        return ()
+
+    def observe(
+        self, obs, applied, next_obs, *, valid=True, intervention=False, skip_optional=False, is_new=None
+    ):
         self.steps += valid
         self.session += valid
         ones = np.ones_like(obs)

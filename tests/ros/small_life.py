@@ -6,7 +6,8 @@ import numpy as np
 import torch
 
 from wm_robot.model.base import load_base
-from wm_robot.recording.episode_file import EpisodeOrigin, write_episode
+from wm_robot.recording.episode_file import write_episode
+from wm_robot.recording.episode_origin import EpisodeOrigin
 from wm_robot.robots import load_spec
 from wm_robot.store.store import Store
 from wm_robot.types import Episode

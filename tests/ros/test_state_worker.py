@@ -1,8 +1,12 @@
 """What an agent has done for lives by a process beside it: evaluate and assimilate, with progress and cancel."""
 
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
+import numpy as np
 import pytest
+import torch
 
 pytestmark = [pytest.mark.ros, pytest.mark.sim, pytest.mark.learn, pytest.mark.timeout(240)]
 
@@ -15,9 +19,12 @@ from rclpy.action import ActionClient
 from wm_robot_msgs.action import Assimilate, Evaluate
 
 from tests.ros.small_life import BASE, STEPS, newborn, recorded_arm
+from wm_robot.model.backend import Prediction
 from wm_robot.store.store import Store
+from wm_robot.types import Step
 from wm_robot_ros.middleware.environment import make_node_command
 from wm_robot_ros.middleware.lifecycle import LifecycleClient
+from wm_robot_ros.state_api.worker import MonitoredBackend
 
 
 class Idle:
@@ -62,6 +69,22 @@ def read(path):
         return path.read_text()
     except OSError:
         return ""
+
+
+def test_a_filled_gap_is_no_small_error():
+    class Exact:
+        def update(self, state, step):
+            return Prediction(np.zeros((1, 2), np.float32), np.zeros((1, 2), np.float32)), state
+
+    base = SimpleNamespace(model=SimpleNamespace(change_std=torch.ones(2)))
+    steps = []
+    backend = MonitoredBackend(Exact(), base, lambda: steps.append(1))
+    obs, action = np.zeros((1, 2), np.float32), np.zeros((1, 1), np.float32)
+    step = Step(obs, action, np.array([[3.0, 0.0]], np.float32), np.ones(1, np.float32))
+    backend.update(None, replace(step, measured=np.array([[1.0, 0.0]], np.float32)))
+    assert backend.compute_errors()["step_error"] == 9.0
+    backend.update(None, step)
+    assert backend.compute_errors()["step_error"] == (9.0 + 4.5) / 2 and len(steps) == 2
 
 
 def test_lives_are_evaluated_and_assimilated_beside_the_agent(start, peer, tmp_path):

@@ -139,6 +139,7 @@ def starts_nothing(monkeypatch):
         ("sim base:=arm-ekg", ["base:=arm-ekg", "Did you mean 'arm-ekf'?"]),
         ("sim base:=", ["base:=", "the name of a base that ships. Write base:=arm-ekf"]),
         ("sim robot:=cartpole", ["base:=bases/arm-ekf", "robot 'arm'", "Write robot:=arm"]),
+        ("sim robot:=quadruped", ["base:=bases/arm-ekf", "sensor 'base' is in the spec and not in the base"]),
         ("sim robot:=amr", ["robot:=amr", "'arm'"]),
         ("sim world:=wild", ["world:=wild", "nominal, random, or JSON", "Write world:=nominal"]),
         ("sim 'world:={\"paylod\": 1}'", ["paylod", "'payload'"]),

@@ -23,9 +23,17 @@ from wm_robot.evaluation.acceptance import (
 from wm_robot.memory.lifetime_state import map_values
 from wm_robot.model.torch_backend import TorchBackend
 from wm_robot.sharing.assimilate import RecordedSteps, assimilate_experience, replay_recordings
+from wm_robot.spec import Actuator, Joint, RobotSpec
 from wm_robot.types import Episode
 
 NOTHING = np.zeros((1, 1), np.float32)
+SPEC = RobotSpec(
+    name="one",
+    rate=50.0,
+    model="none.xml",
+    joints=(Joint(name="a", position=(-2.0, 2.0), velocity=5.0, effort=4.0),),
+    actuators=(Actuator(name="a", joint="a", kind="velocity", range=(-2.0, 2.0), rate=10.0),),
+)
 
 
 @pytest.fixture
@@ -66,7 +74,7 @@ def test_assimilating_equals_having_lived_it():
     backend, one, other = TorchBackend(small()), episode(seed=1), episode(seed=2)
     state = backend.initial_state(initial_action=NOTHING)
     taught = assimilate_experience(
-        backend, state, [RecordedSteps.from_episode(one), RecordedSteps.from_episode(other)]
+        backend, state, [RecordedSteps.from_episode(one, SPEC), RecordedSteps.from_episode(other, SPEC)]
     )
     for each in (one, other):
         state = replace(state, recent=np.full_like(state.recent, 0.5))
@@ -113,7 +121,7 @@ def test_the_last_quarter_is_held_out():
 
 
 def test_moments_before_an_invalid_step_are_not_counted():
-    model, each = small(), RecordedSteps.from_episode(episode(80))
+    model, each = small(), RecordedSteps.from_episode(episode(80), SPEC)
     found = compute_errors(
         model, TorchBackend(model), TorchBackend(model).initial_state(initial_action=HOLD[:1]), each
     )[0]
@@ -136,7 +144,9 @@ def test_a_trial_lives_what_is_not_held_out():
     model = small()
     backend = TorchBackend(model)
     state = backend.initial_state(initial_action=NOTHING)
-    after, verdict = try_assimilation(model, backend, state, own, other)
-    wanted = replay_recordings(backend, state, [RecordedSteps.from_episode(other[0]).select_steps(0, 120)])
+    after, verdict = try_assimilation(model, backend, state, own, other, SPEC)
+    wanted = replay_recordings(
+        backend, state, [RecordedSteps.from_episode(other[0], SPEC).select_steps(0, 120)]
+    )
     assert np.array_equal(after.memory[0]["S"], wanted.memory[0]["S"])
     assert verdict.own_before != verdict.own_after

@@ -1,6 +1,7 @@
 """Signed bundle: verified before it is parsed; any content without a trusted signature raises one kind of error."""
 
 import dataclasses
+import json
 import os
 
 import pytest
@@ -19,7 +20,8 @@ from wm_robot.sharing.bundle import HEADER, MAGIC, describe_bundle, read_bundle,
 from wm_robot.sharing.keyring import Keyring
 from wm_robot.sharing.rollback_counters import CounterMark
 from wm_robot.sharing.shipment import MAX_PART_BYTES, Shipment
-from wm_robot.spec import encode_canonical_json
+from wm_robot.spec import Sensor, encode_canonical_json
+from wm_robot.spec.sensor_difference import list_sensor_values
 from wm_robot.store.garbage_collection import collect_garbage
 from wm_robot.store.snapshot import Snapshot
 from wm_robot.store.store import Store
@@ -205,6 +207,26 @@ def test_what_does_not_belong_together_is_not_shipped(tmp_path, shipped):
     faster = dataclasses.replace(SPEC, rate=100.0)
     with pytest.raises(SnapshotError, match="the state's robot is"):
         Shipment.parse({**shipped.parts, "spec.json": encode_canonical_json(faster.to_dict())}, where="here")
+
+
+def test_another_set_of_sensors_is_refused_by_its_first_difference(tmp_path, shipped):
+    battery = Sensor(name="battery", kind="battery", nominal=24.0)
+    sensing = dataclasses.replace(SPEC, sensors=(battery,))
+    parts = {**shipped.parts, "spec.json": encode_canonical_json(sensing.to_dict())}
+    with pytest.raises(SnapshotError, match="sensor 'battery' is in the spec and not in the base"):
+        Shipment.parse(parts, where="here")
+    files = base_files()
+    sensors = list_sensor_values(sensing)
+    files["base.json"] = json.dumps(json.loads(files["base.json"]) | {"sensors": sensors}).encode()
+    with pytest.raises(
+        SnapshotError, match="the state's robot is .*: sensor 'battery' has rate 0.0 in the base and 5"
+    ):
+        slower = dataclasses.replace(SPEC, sensors=(dataclasses.replace(battery, rate=5.0),))
+        spec = encode_canonical_json(slower.to_dict())
+        Shipment.parse({**shipped.parts, **files, "spec.json": spec}, where="here")
+    files["base.json"] = json.dumps(json.loads(files["base.json"]) | {"sensors": [1]}).encode()
+    with pytest.raises(SnapshotError, match="base.json of here is not valid"):
+        Shipment.parse({**shipped.parts, **files}, where="here")
 
 
 def test_a_manifest_is_read_as_it_was_written(tmp_path):

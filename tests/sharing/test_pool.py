@@ -8,7 +8,7 @@ import pytest
 pytestmark = pytest.mark.learn
 torch = pytest.importorskip("torch")
 
-from tests.sharing.test_assimilate import NOTHING, episode, small
+from tests.sharing.test_assimilate import NOTHING, SPEC, episode, small
 from wm_robot.adaptation.context_bank import ContextBank
 from wm_robot.errors import ConfigError
 from wm_robot.model.torch_backend import TorchBackend
@@ -31,7 +31,7 @@ def born(model):
 @pytest.mark.parametrize("steps", [40, 150, pytest.param(1000, marks=pytest.mark.soak)])
 def test_pooled_ridge_lives_are_one_that_lived_both(steps):
     model = unforgetting("ridge")
-    one, other = (RecordedSteps.from_episode(episode(steps, seed=seed)) for seed in (1, 2))
+    one, other = (RecordedSteps.from_episode(episode(steps, seed=seed), SPEC) for seed in (1, 2))
     backend = TorchBackend(model)
     both = replay_recordings(backend, born(model), [one, other])
     pool = merge_lifetime_states(
@@ -67,7 +67,7 @@ def test_a_pool_remembers_the_conditions_that_any_of_them_used_last():
         state = replay_recordings(
             backend,
             recall.initial_state(initial_action=NOTHING),
-            [RecordedSteps.from_episode(episode(30, seed=seed))],
+            [RecordedSteps.from_episode(episode(30, seed=seed), SPEC)],
         )
         bank = state.bank
         slots = bank.last_used.shape[1]

@@ -156,11 +156,6 @@ def test_a_base_that_the_model_has_otherwise_contradicts_it(crawler):
         attach_model(other, model)
 
 
-def test_ros_nodes_refuse_a_floating_base_with_a_sentence(crawler):
-    with pytest.raises(SpecError, match="floating base 'trunk', and a JointState cannot carry"):
-        crawler.check_joint_states()
-
-
 def test_the_tip_of_a_floating_base_is_in_the_frame_of_the_base(tmp_path):
     spec = create(tmp_path, "crawler", CRAWLER, "--tip", "front_left")
     assert [link.joint for link in spec.chain] == ["front_left"]

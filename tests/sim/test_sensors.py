@@ -193,6 +193,33 @@ def test_a_slow_sensor_holds_its_last_reading_with_its_noise(tmp_path):
     assert (np.diff(read(spec, obs[0], "heat"), axis=0) != 0).all()
 
 
+def test_a_lost_reading_leaves_the_last_one_and_nothing_else_changes(tmp_path):
+    sensors = [make_sensor("imu", noise=0.1), make_sensor("leg", rate=250), make_sensor("odom", rate=10)]
+    spec = make_crawler(tmp_path, *sensors)
+    lossy = make_crawler(tmp_path, *({**each, "loss": 0.3} for each in sensors))
+    assert lossy.compute_digest() == spec.compute_digest()
+    whole, _ = (sim := make_sim(spec, 2)).rollout(actions := wander(spec, sim.last_action, 400))
+    together = make_sim(lossy, 2)
+    found, _ = together.rollout(actions)
+    apart = make_sim(lossy, 2)
+    pieces = [apart.rollout(actions[:, step : step + 100])[0] for step in range(0, 400, 100)]
+    np.testing.assert_array_equal(np.concatenate(pieces, 1), found)
+    np.testing.assert_array_equal(apart.is_lost, together.is_lost)
+    own = slice(0, spec.layout.find_sensor("imu").start)
+    np.testing.assert_array_equal(found[..., own], whole[..., own])
+    for name, chance in (("imu", 0.3), ("leg", 0.3**5)):
+        one, other = read(lossy, found, name), read(spec, whole, name)
+        lost = (one != other).any(-1)
+        assert lost.mean() == pytest.approx(chance, abs=0.05)
+        row, step = np.argwhere(lost[:, 1:])[0]
+        np.testing.assert_array_equal(one[row, step + 1], one[row, step])
+    assert (read(lossy, found, "imu")[0] != read(lossy, found, "imu")[1]).any()
+    slow = (np.diff(read(lossy, found, "odom")[0], axis=0) != 0).any(1).sum()
+    assert 40 < slow < 70, "of 80 readings"
+    with pytest.raises(SpecError, match="sensor 'imu' has loss 1; it must be from 0 to below 1"):
+        make_crawler(tmp_path, make_sensor("imu", loss=1.0))
+
+
 def test_noise_is_as_large_as_declared_and_of_its_own(tmp_path):
     quiet = make_crawler(tmp_path, make_sensor("heat"), make_sensor("battery"))
     noise = {"angular_velocity": 0.2, "linear_acceleration": 3.0, "orientation": 0.01}

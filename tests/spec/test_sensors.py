@@ -118,7 +118,6 @@ def test_joint_efforts_are_a_third_interface():
     assert robot.layout.limits.tolist() == [1, 3, 7]
     assert compute_plausible_range(robot)[1].tolist() == [3, 60, 140]
     assert make_home_obs(robot)[2] == 0
-    robot.check_joint_states()
 
 
 @pytest.mark.parametrize("robot", sorted(DIGESTS))
@@ -216,11 +215,6 @@ def test_sensors_share_no_name_and_no_topic_of_two_messages():
     spec(IMU, {**IMU, "name": "imu_again", "topic": "imu"})
     with pytest.raises(SpecError, match="sensors of robot 'cart' is 3; it must be a list"):
         spec(sensors=3)
-
-
-def test_ros_nodes_refuse_sensors_with_a_sentence():
-    with pytest.raises(SpecError, match="has the sensors \\['imu'\\], and a JointState cannot carry"):
-        spec(IMU).check_joint_states()
 
 
 PAGE = (Path(__file__).parents[2] / "docs/spec.md").read_text().partition("## Sensors")[2]

@@ -6,7 +6,7 @@ import pytest
 from tests.streams.message_fakes import make_message
 from wm_robot.spec import Sensor
 from wm_robot.streams.rejection import BadMessageError, RejectionReason
-from wm_robot.streams.sensor_buffer import MAX_READINGS, SensorBuffer, find_field_reading, select_field
+from wm_robot.streams.sensor_buffer import MAX_READINGS, SensorBuffer, select_field
 from wm_robot.streams.sensor_health import MessageRate
 from wm_robot.streams.sensor_message import fill_message
 
@@ -31,10 +31,12 @@ def test_the_newest_readings_are_stored_and_those_after_a_stamp_are_left_out():
         stamp = NOW + 10 * number * MS
         buffer.receive_message(wrench(stamp, number), stamp + MS)
     assert (buffer.num_accepted, buffer.num_stored, buffer.rejections.total) == (100, MAX_READINGS, 0)
-    found = buffer.list_readings(NOW + 985 * MS, 0)
-    assert [each.stamp for each in found[:2]] == [NOW + 980 * MS, NOW + 970 * MS]
-    np.testing.assert_array_equal(select_field(found[0], WRENCH, "torque"), [101.0, 102.0, 103.0])
-    assert buffer.list_readings(NOW + 985 * MS, 10 * MS)[0].stamp == NOW + 970 * MS
+    found = buffer.find_reading("torque", NOW + 985 * MS, 0)
+    assert found.stamp == NOW + 980 * MS
+    np.testing.assert_array_equal(select_field(found, WRENCH, "torque"), [101.0, 102.0, 103.0])
+    assert buffer.find_reading("torque", NOW + 979 * MS, 0).stamp == NOW + 970 * MS
+    assert buffer.find_reading("torque", NOW + 985 * MS, 10 * MS).stamp == NOW + 970 * MS
+    assert buffer.find_reading("torque", NOW + 10 * (99 - MAX_READINGS) * MS, 0) is None
     assert buffer.compute_age(NOW + 1000 * MS) == pytest.approx(0.01, abs=1.1e-3)
 
 
@@ -77,9 +79,8 @@ def test_a_field_without_a_number_is_counted_and_an_older_one_is_found():
     message = wrench(NOW + 10 * MS, 2.0)
     message.wrench.force.y = float("nan")
     buffer.receive_message(message, NOW + 10 * MS)
-    found = buffer.list_readings(NOW + 10 * MS, 0)
-    assert find_field_reading(found, "force").stamp == NOW
-    assert find_field_reading(found, "torque").stamp == NOW + 10 * MS
+    assert buffer.find_reading("force", NOW + 10 * MS, 0).stamp == NOW
+    assert buffer.find_reading("torque", NOW + 10 * MS, 0).stamp == NOW + 10 * MS
     assert buffer.count_faults()["force"] == 1 and buffer.count_faults()["torque"] == 0
 
 
@@ -89,11 +90,9 @@ def test_a_message_without_header_counts_from_its_arrival_less_the_delay():
     for number in range(3):
         # Under a coarse simulated clock, two messages may have one time of arrival.
         buffer.receive_message(message, NOW + 20 * (number // 2) * MS)
-    assert [each.stamp for each in buffer.list_readings(NOW + 100 * MS, 0)] == [
-        NOW + 15 * MS,
-        NOW - 5 * MS,
-        NOW - 5 * MS,
-    ]
+    assert buffer.num_stored == 3
+    assert buffer.find_reading("value", NOW + 100 * MS, 0).stamp == NOW + 15 * MS
+    assert buffer.find_reading("value", NOW + 14 * MS, 0).stamp == NOW - 5 * MS
     assert buffer.clock_offset == 0
 
 

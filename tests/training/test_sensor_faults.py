@@ -1,4 +1,4 @@
-"""Optional sensors of training segments that stop, freeze or lag."""
+"""Optional sensors of training segments that stop, freeze, lag or are noisy."""
 
 import numpy as np
 import pytest
@@ -12,7 +12,7 @@ from wm_robot.model.world_model import WorldModel
 from wm_robot.spec import RobotSpec
 from wm_robot.training.input_scales import fit_scales
 from wm_robot.training.loss import compute_segment_loss
-from wm_robot.training.sensor_faults import MAX_LAG, SensorFaultConfig, SensorFaults
+from wm_robot.training.sensor_faults import MAX_LAG, NOISE, SensorFaultConfig, SensorFaults
 
 ROWS, STEPS = 32, 24
 ALWAYS = SensorFaultConfig(batch_fraction=1.0, chance=1.0)
@@ -68,9 +68,14 @@ def test_each_kind_of_fault_occurs(spec):
                 for lag in range(1, MAX_LAG + 1)
                 if (row[times] == truth[np.maximum(times - lag, 0)]).all()
             ]
-            assert len(lags) == 1
-            found.add("lag")
-    assert found == {"stop", "freeze", "lag"}
+            if lags:
+                assert len(lags) == 1
+                found.add("lag")
+            else:
+                noise = (row - truth)[times] / np.diff(truth, axis=0).std(0)
+                assert 0.05 < noise.std() < 2 * NOISE[1]
+                found.add("noise")
+    assert found == {"stop", "freeze", "lag", "noise"}
 
 
 def test_faults_are_a_function_of_seed_and_gradient_step(spec):

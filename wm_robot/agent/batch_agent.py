@@ -6,11 +6,12 @@ from functools import partial
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 
 from wm_robot.adaptation.consolidation import ConsolidationClient, Learner
 from wm_robot.adaptation.context_bank import ContextBank
 from wm_robot.adaptation.experience_buffer import ExperienceBuffer
+from wm_robot.adaptation.gap_filler import GapFiller
 from wm_robot.adaptation.shadow import ShadowEvaluation
 from wm_robot.agent.onnx_planner import PlannerBackend
 from wm_robot.agent.plan_monitor import PlanMonitor
@@ -22,7 +23,7 @@ from wm_robot.memory.state_arrays import ArrayState
 from wm_robot.model.backend import ModelBackend
 from wm_robot.planning.goal_postures import GoalPostures
 from wm_robot.planning.mppi import Iteration, Mppi
-from wm_robot.spec import RobotSpec, make_home_obs
+from wm_robot.spec import RobotSpec
 from wm_robot.types import Step
 
 NUM_TREND_GOALS = 8
@@ -86,9 +87,7 @@ class BatchAgent:
         self._has_new_plan = False
         """Whether a plan was made since the last transition."""
         self._state: ArrayState | None = None
-        self._optional = ~spec.layout.is_required
-        self._estimate = np.zeros((0, spec.obs_dim), np.float32)
-        """Last observation, `B O`; where a sensor had no reading, the prediction."""
+        self._gap_filler = GapFiller(spec, self._backend)
         self._snapshot_content: _SnapshotContent | None = None
 
     @property
@@ -121,7 +120,7 @@ class BatchAgent:
         self.goal_postures = GoalPostures(self.spec, len(last_action)) if self._posture_backend else None
         self._goals = self._last_plan = None
         self._has_new_plan = False
-        self._estimate = np.repeat(make_home_obs(self.spec)[None], len(last_action), 0)
+        self._gap_filler.reset(len(last_action))
         self._update_snapshot_content()
 
     def restore(self, arrays: Mapping[str, np.ndarray]) -> None:
@@ -165,7 +164,8 @@ class BatchAgent:
             applied: Action applied before `obs`, `B A`, if that step is not observed yet.
         """
         done = None if applied is None else _as_float32(applied)
-        sensed, goals = self._fill_gaps(_as_float32(obs), done), self._extrapolate_goals(_as_float32(goal))
+        sensed = self._gap_filler.fill(self.state, _as_float32(obs), done)
+        goals = self._extrapolate_goals(_as_float32(goal))
         state = self.state if done is None else append_recent_action(self.state, done)
         improve = self._select_iteration(state, sensed, goals, _as_float32(goal))
         plan = self._planner.plan(improve, state.recent[:, -1])
@@ -221,47 +221,15 @@ class BatchAgent:
         elif self._plan_monitor:
             self._plan_monitor.advance()
         weight = np.ones(len(obs), np.float32) if valid is None else _as_float32(valid)
-        done = _as_float32(applied)
-        sensed = self._fill_gaps(_as_float32(obs))
-        self._estimate = sensed
-        reached = self._fill_gaps(_as_float32(next_obs), done)
-        self._estimate = reached
-        step = Step(
-            sensed,
-            done,
-            _as_float32(self.spec.layout.continue_angles(sensed, reached)),
-            weight,
+        step = self._gap_filler.make_step(
+            self.state,
+            *map(_as_float32, (obs, applied, next_obs)),
+            valid=weight,
             truth=_as_float32_or_none(truth),
-            measured=self._find_measured(obs, next_obs),
         )
         expected, self._state = self._backend.update(self.state, step)
         self._update_snapshot_content()
         return expected.mean, expected.log_variance
-
-    def _find_gaps(self, obs: np.ndarray) -> Bool[np.ndarray, "B O"]:
-        """Return the channels of optional sensors without a reading."""
-        return ~np.isfinite(obs) & self._optional
-
-    def _fill_gaps(self, obs: np.ndarray, applied: np.ndarray | None = None) -> np.ndarray:
-        """Return an observation whose gaps hold the estimate, or what follows it.
-
-        Args:
-            applied: Action between the estimate and the observation; None if the estimate is of the same time.
-        """
-        if not self._optional.any() or not (gaps := self._find_gaps(obs)).any():
-            return obs
-        expected = self._estimate
-        if applied is not None:
-            predicted = self._backend.predict(self.state, self._estimate, applied).mean
-            expected = self.spec.layout.normalize(predicted)
-        return np.where(gaps, expected, obs)
-
-    def _find_measured(self, obs: np.ndarray, next_obs: np.ndarray) -> np.ndarray | None:
-        """Return the mask of `Step.measured`; None if all channels have readings before and after."""
-        if not self._optional.any():
-            return None
-        gaps = self._find_gaps(obs) | self._find_gaps(next_obs)
-        return _as_float32(~gaps) if gaps.any() else None
 
     def predict_plan(self) -> PlanPrediction | None:
         """Predict the outcome of the newest plan of the first robot; None before its first action."""

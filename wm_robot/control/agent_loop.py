@@ -52,6 +52,7 @@ class LearningAgent(Protocol[AnySurprise_co]):
         valid: bool = True,
         intervention: bool = False,
         skip_optional: bool = False,
+        is_new: np.ndarray | None = None,
     ) -> AnySurprise_co:
         """Update the lifetime state with one transition; see `Agent.observe`."""
 
@@ -93,6 +94,8 @@ class AgentLoop(Generic[AnySurprise]):
         """Error that stopped the agent; empty if none did."""
         self.num_actions = 0
         """Number of actions that were sent."""
+        self._has_acted = False
+        """Whether an action was sent since the start."""
         self.surprise: float | None = None
         """Surprise of the newest transition, in nats per channel."""
         self.latency, self.act_time, self.learn_time = Histogram(), Histogram(), Histogram()
@@ -101,7 +104,7 @@ class AgentLoop(Generic[AnySurprise]):
 
     def start(self) -> None:
         """Start acting at the next observation."""
-        self.active, self.fault = True, ""
+        self.active, self.fault, self._has_acted = True, "", False
 
     def stop(self) -> None:
         """Stop acting."""
@@ -159,6 +162,8 @@ class AgentLoop(Generic[AnySurprise]):
             valid=transition.valid,
             intervention=transition.intervention,
             skip_optional=skip_optional,
+            # A robot that nothing moved yet may be held, with readings that stay as they are: they are not frozen.
+            is_new=transition.is_new if self._has_acted else np.zeros(transition.next_obs.shape, bool),
         )
         if not np.isfinite(surprise.nll):
             raise FloatingPointError(f"surprise is {surprise.nll}")
@@ -189,6 +194,7 @@ class AgentLoop(Generic[AnySurprise]):
         self._send(stamp, action)
         now = self._clock()
         self.num_actions += 1
+        self._has_acted = True
         self.act_time.add_duration((now - began) / 1e6)
         self.latency.add_duration((now - stamp) / 1e6)
 

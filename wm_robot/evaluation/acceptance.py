@@ -13,7 +13,13 @@ from wm_robot.model.backend import ModelBackend
 from wm_robot.model.torch_backend import to_tensors
 from wm_robot.model.world_model import WorldModel
 from wm_robot.progress import Progress, ignore_progress
-from wm_robot.sharing.assimilate import RecordedSteps, assimilate_experience, wrap_backend
+from wm_robot.sharing.assimilate import (
+    RecordedSteps,
+    RecordingReplay,
+    assimilate_experience,
+    wrap_backend,
+)
+from wm_robot.spec import RobotSpec
 from wm_robot.types import Episode
 
 PREDICTION_INTERVAL = 4
@@ -60,6 +66,7 @@ def try_assimilation(
     state: ArrayState,
     own: Sequence[Episode],
     other: Sequence[Episode],
+    spec: RobotSpec,
 ) -> tuple[ArrayState, AcceptanceResult]:
     """Assimilate another robot's experience into a copy of a state, and measure both states.
 
@@ -67,9 +74,11 @@ def try_assimilation(
         backend: Back end of the model: torch or ONNX.
         own: Recent experience of the robot itself.
         other: Experience to assimilate; the last part is held out.
+        spec: Robot of both.
     """
     (_, mine), (taken, theirs) = (
-        split_held_out([RecordedSteps.from_episode(each) for each in episodes]) for episodes in (own, other)
+        split_held_out([RecordedSteps.from_episode(each, spec) for each in episodes])
+        for episodes in (own, other)
     )
     after = assimilate_experience(backend, state, taken)
     found = {
@@ -118,17 +127,18 @@ def compute_errors(
 ) -> Float[np.ndarray, "B K"]:
     """Compute the squared error `HORIZON` steps ahead, every `PREDICTION_INTERVAL` steps of a stretch, with updates.
 
-    Unit: the one-step change; mean over channels. NaN where a step within the horizon is invalid.
+    Unit: the one-step change; mean over the channels with a reading. NaN where a step within the horizon is invalid.
     """
-    state, found, backend = stretch.enter_state(state), [], wrap_backend(backend, state)
+    replay, found = RecordingReplay(wrap_backend(backend, state), state, stretch), []
     obs, action, valid = map(torch.from_numpy, (stretch.obs, stretch.action, stretch.valid))
     for t in range(stretch.num_steps - HORIZON + 1):
         if t % PREDICTION_INTERVAL == 0:
-            ahead, now = slice(t, t + HORIZON), to_tensors(state.model_part())
-            mean, _ = model.imagine(now, model.observe(now, obs[:, t]), action[:, None, ahead])
+            ahead, now = slice(t, t + HORIZON), to_tensors(replay.state.model_part())
+            sensed = torch.from_numpy(replay.obs)
+            mean, _ = model.imagine(now, model.observe(now, sensed), action[:, None, ahead])
             error = model.channels.subtract(mean[:, 0, -1], obs[:, t + HORIZON]) / model.change_std
             known = valid[:, ahead].all(1)
-            found.append(torch.where(known, error.square().mean(-1), torch.nan))
-        state = stretch.update_state(backend, state, t)
+            found.append(torch.where(known, error.square().nanmean(-1), torch.nan))
+        replay.update_state()
         progress(t + 1, stretch.num_steps - HORIZON + 1)
     return torch.stack(found, 1).numpy()

@@ -15,6 +15,7 @@ from wm_robot.io.base_file import CARD, FORMAT, KIND, WEIGHTS, check_base, compu
 from wm_robot.io.durable import compute_digest, write_file
 from wm_robot.memory.registry import find_family
 from wm_robot.spec import RobotSpec
+from wm_robot.spec.sensor_difference import describe_sensor_difference, list_sensor_values
 
 if TYPE_CHECKING:
     from wm_robot.model.world_model import WorldModel
@@ -74,10 +75,12 @@ class Base:
             SnapshotError: If the digests differ.
         """
         if spec.compute_digest() != self.manifest["spec_digest"]:
+            difference = describe_sensor_difference(self.manifest.get("sensors", ()), spec, "the base")
             raise SnapshotError(
                 f"base {self.digest[:12]} was trained for robot '{self.manifest['robot']}' "
-                f"({self.manifest['spec_digest'][:12]}); this robot is '{spec.name}' ({spec.compute_digest()[:12]}). "
-                f"Train a base for it: wm-robot train {spec.name}"
+                f"({self.manifest['spec_digest'][:12]}); this robot is '{spec.name}' ({spec.compute_digest()[:12]})"
+                + (f": {difference}" if difference else "")
+                + f". Train a base for it: wm-robot train {spec.name}"
             )
 
 
@@ -96,6 +99,7 @@ def save_base(folder: Path, model: "WorldModel", spec: RobotSpec, card: dict[str
         "kind": KIND,
         "robot": spec.name,
         "spec_digest": spec.compute_digest(),
+        "sensors": list_sensor_values(spec),
         "config": config,
         "weights_sha256": compute_digest(weights),
         "digest": compute_base_digest(config, compute_digest(weights)),

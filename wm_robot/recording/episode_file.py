@@ -3,7 +3,9 @@
 ::
 
     step, stamp       0 … T; time of measurement on the robot's clock, in ns
-    JOINT/INTERFACE   a column for each observation channel, as measured
+    JOINT/INTERFACE   a column for each observation channel, as measured; that of an optional sensor is null
+                      where it had no valid reading
+    new/SENSOR/FIELD  whether a field of a sensor beyond the joints is a new reading, and not one that was held
     goal/N            the goal at that moment; null before the first
     action/ACTUATOR   applied action from this row's observation to the next; null in the last row
     reward, valid     of the same transition; null in the last row, and `reward` where there is none
@@ -14,15 +16,15 @@ The schema's metadata holds JSON under `wm_robot`: origin of the episode, its en
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from wm_robot import __version__
 from wm_robot.errors import MissingExtraError, SnapshotError, SpecError
 from wm_robot.io.durable import write_file
+from wm_robot.recording.episode_origin import EpisodeOrigin, check_same_robot
 from wm_robot.spec import RobotSpec, encode_canonical_json
 from wm_robot.types import Episode
 
@@ -42,45 +44,6 @@ ARROW_ERRORS = (pa.ArrowException, OSError, ValueError, KeyError, TypeError, Att
 """Errors that Arrow raises for a damaged or foreign file."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class EpisodeOrigin:
-    """Origin of an episode."""
-
-    robot: str
-    rate: float
-    """Control rate, in Hz."""
-    spec_digest: str
-    observation: tuple[str, ...]
-    action: tuple[str, ...]
-    base_digest: str = ""
-    """Of the base that acted; empty if not recorded."""
-    state_digest: str = ""
-    """Of the lifetime state at its start; empty if not recorded."""
-    source: str = ""
-    """Recorder, or the file from which it was split."""
-    salvaged: bool = False
-    """Whether its end was lost with the process that wrote it."""
-    code: str = __version__
-
-    @classmethod
-    def from_robot(cls, spec: RobotSpec, **known: Any) -> "EpisodeOrigin":
-        """Return the origin for a robot."""
-        return cls(
-            robot=spec.name,
-            rate=float(spec.rate),
-            spec_digest=spec.compute_digest(),
-            observation=spec.observation_names,
-            action=spec.action_names,
-            **known,
-        )
-
-    @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> "EpisodeOrigin":
-        """Return the origin from plain values, inverse of `asdict`; other keys are ignored."""
-        known = {field.name: values[field.name] for field in fields(cls)}
-        return cls(**{**known, "observation": tuple(known["observation"]), "action": tuple(known["action"])})
-
-
 def write_episode(path: Path, episode: Episode, origin: EpisodeOrigin) -> str:
     """Write an episode, whole or not at all, and return its digest.
 
@@ -89,6 +52,7 @@ def write_episode(path: Path, episode: Episode, origin: EpisodeOrigin) -> str:
         OSError: If it could not be written; then there is no file.
     """
     _check_shapes(episode, origin)
+    episode = _conform_channels(episode, origin)
     about = _describe_episode(episode, origin)
     about["digest"] = _compute_digest(episode, about)
     table = _make_table(episode, origin).replace_schema_metadata({METADATA_KEY: encode_canonical_json(about)})
@@ -120,6 +84,9 @@ def read_episode(path: Path, spec: RobotSpec | None = None) -> Episode:
         episode = _make_episode(_read_rows(path, content, origin, about["goal"]), origin, about)
         if _compute_digest(episode, about) != about["digest"]:
             raise SnapshotError(f"{path} is damaged: its content has another digest. Use another copy of it")
+        if spec is not None and origin.sensor_fields:
+            # What is required is no part of the digest of a spec.
+            episode = replace(episode, is_required=spec.layout.is_required)
     except SpecError as error:
         raise SpecError(f"{path}: {error}") from error
     except ARROW_ERRORS as error:
@@ -140,27 +107,45 @@ def read_origin(path: Path) -> tuple[EpisodeOrigin, str]:
         raise SnapshotError(f"{path} is no whole episode file: {error}") from error
 
 
-def check_same_robot(origin: EpisodeOrigin, spec: RobotSpec, what: object) -> None:
-    """Refuse an episode of another robot.
-
-    Raises:
-        SpecError: If the digests of the specs differ.
-    """
-    if origin.spec_digest != spec.compute_digest():
-        raise SpecError(
-            f"{what} is of robot '{origin.robot}' with spec {origin.spec_digest[:12]}; this is robot "
-            f"'{spec.name}' with spec {spec.compute_digest()[:12]}. Use the spec that it was recorded with"
-        )
-
-
 def compute_episode_digest(episode: Episode, origin: EpisodeOrigin) -> str:
     """Return the digest that the episode's file has, or would have."""
+    episode = _conform_channels(episode, origin)
     return _compute_digest(episode, _describe_episode(episode, origin))
 
 
 def make_columns(names: Sequence[str], values: np.ndarray) -> dict[str, pa.Array]:
     """Return a column for each channel of `T C`."""
     return {name: pa.array(np.ascontiguousarray(values[:, i])) for i, name in enumerate(names)}
+
+
+def make_observation_columns(origin: EpisodeOrigin, obs: np.ndarray) -> dict[str, pa.Array]:
+    """Return a column for each channel of `T O`; NaN is null in those of optional sensors."""
+    columns, required = make_columns(origin.observation, obs), origin.is_required
+    for i in () if required is None else np.flatnonzero(~required):
+        columns[origin.observation[i]] = pa.array(obs[:, i], mask=np.isnan(obs[:, i]))
+    return columns
+
+
+def new_columns(origin: EpisodeOrigin) -> list[str]:
+    return [f"new/{each.kind}" for each in origin.sensor_fields]
+
+
+def make_new_columns(origin: EpisodeOrigin, is_new: np.ndarray | None) -> dict[str, pa.Array]:
+    """Return a column for each field of a sensor from `T O`; none where all channels are of joints."""
+    if is_new is None:
+        return {}
+    firsts = [channels.start for _, channels in origin.list_slices()]
+    return make_columns(new_columns(origin), is_new[:, firsts])
+
+
+def read_new_channels(table: pa.Table, origin: EpisodeOrigin) -> np.ndarray | None:
+    """Return which channels are new readings, `T O`; None where all channels are of joints."""
+    if not origin.sensor_fields:
+        return None
+    found = np.ones((len(table), len(origin.observation)), bool)
+    for (_, channels), name in zip(origin.list_slices(), new_columns(origin), strict=True):
+        found[:, channels] = table[name].to_numpy(zero_copy_only=False)[:, None]
+    return found
 
 
 def action_columns(origin: EpisodeOrigin) -> list[str]:
@@ -177,6 +162,17 @@ def stack_columns(table: pa.Table, names: Sequence[str]) -> np.ndarray:
     return np.stack(columns, axis=-1) if columns else np.zeros((len(table), 0))
 
 
+def _conform_channels(episode: Episode, origin: EpisodeOrigin) -> Episode:
+    """Return an episode as its file has it: with what the origin requires, and one NaN for all missing readings."""
+    required = origin.is_required
+    if required is None:
+        return replace(episode, is_required=None, is_new=None)
+    obs, is_new = episode.obs, episode.is_new
+    missing = np.where(np.isnan(obs) & ~required, obs.dtype.type(np.nan), obs)
+    known = np.ones(obs.shape, bool) if is_new is None else is_new
+    return replace(episode, obs=missing, is_required=required, is_new=known)
+
+
 def _check_shapes(episode: Episode, origin: EpisodeOrigin) -> None:
     for name, array, channels in (
         ("obs", episode.obs, origin.observation),
@@ -191,7 +187,7 @@ def _check_shapes(episode: Episode, origin: EpisodeOrigin) -> None:
 
 def _describe_episode(episode: Episode, origin: EpisodeOrigin) -> dict[str, Any]:
     return {
-        **asdict(origin),
+        **origin.to_dict(),
         "format": FORMAT,
         "kind": KIND,
         "steps": len(episode),
@@ -205,7 +201,8 @@ def _describe_episode(episode: Episode, origin: EpisodeOrigin) -> dict[str, Any]
 def _compute_digest(episode: Episode, about: Mapping[str, Any]) -> str:
     """Return the SHA-256 of an episode's content, independent of its encoding in Parquet."""
     hashed = hashlib.sha256(encode_canonical_json({k: v for k, v in about.items() if k != "digest"}))
-    for name in ("stamp", "obs", "action", "reward", "goal", "valid"):
+    names = ("stamp", "obs", "action", "reward", "goal", "valid")
+    for name in names if episode.is_new is None else (*names, "is_new"):
         array = np.ascontiguousarray(getattr(episode, name))
         if name in ("reward", "goal"):
             array = np.where(np.isnan(array), np.nan, array).astype(np.float64)
@@ -216,7 +213,7 @@ def _compute_digest(episode: Episode, about: Mapping[str, Any]) -> str:
 
 def _make_table(episode: Episode, origin: EpisodeOrigin) -> pa.Table:
     columns = {"step": pa.array(np.arange(len(episode) + 1)), "stamp": pa.array(episode.stamp, pa.int64())}
-    columns |= make_columns(origin.observation, episode.obs)
+    columns |= make_observation_columns(origin, episode.obs) | make_new_columns(origin, episode.is_new)
     for name, goal in zip(goal_columns(episode.goal.shape[1]), episode.goal.T, strict=True):
         columns[name] = pa.array(goal.astype(np.float64), mask=np.isnan(goal))
     last = np.arange(len(episode) + 1) == len(episode)
@@ -252,7 +249,7 @@ def _read_rows(path: Path, content: bytes, origin: EpisodeOrigin, goal_size: int
         raise SnapshotError(
             f"{path} claims {file.metadata.num_rows} observations, more than an episode can have"
         )
-    moments = ["step", "stamp", *origin.observation, *goal_columns(goal_size)]
+    moments = ["step", "stamp", *origin.observation, *new_columns(origin), *goal_columns(goal_size)]
     expected = [*moments, *action_columns(origin), "reward", "valid"]
     if file.schema_arrow.names != expected:
         odd = sorted(set(expected) ^ set(file.schema_arrow.names))
@@ -277,4 +274,6 @@ def _make_episode(table: pa.Table, origin: EpisodeOrigin, about: Mapping[str, An
         valid=kept["valid"].to_numpy(zero_copy_only=False).astype(bool),
         terminated=about["terminated"],
         truncated=about["truncated"],
+        is_required=origin.is_required,
+        is_new=read_new_channels(table, origin),
     )

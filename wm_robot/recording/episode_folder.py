@@ -17,12 +17,12 @@ from wm_robot.errors import SnapshotError
 from wm_robot.io.durable import PART_SUFFIX, is_locked, make_folder, remove_file, sync_folder, try_lock
 from wm_robot.recording.episode_file import (
     SUFFIX,
-    EpisodeOrigin,
     compute_episode_digest,
     read_episode,
     read_origin,
     write_episode,
 )
+from wm_robot.recording.episode_origin import EpisodeOrigin
 from wm_robot.recording.open_episode import OpenEpisode, read_open_episode
 from wm_robot.types import Episode
 

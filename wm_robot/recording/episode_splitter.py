@@ -14,9 +14,11 @@ from typing import Any, Generic, Protocol, TypeVar, runtime_checkable
 import numpy as np
 
 from wm_robot.errors import SpecError
+from wm_robot.recording.recorded_observations import RecordedObservation, RecordedObservations
 from wm_robot.spec import RobotSpec
 from wm_robot.streams.joint_message import check_finite, decode_action, decode_observation, read_stamp
 from wm_robot.streams.rejection import BadMessageError, RejectionReason
+from wm_robot.streams.sensor_message import list_message_sensors
 from wm_robot.streams.transition_assembler import (
     MAX_PENDING_COMMANDS,
     STEPS_AFTER_INTERVENTION,
@@ -41,7 +43,7 @@ TOPIC_TYPES = {
     PLANT_TOPIC: STRING_TYPE,
     INTERVENTION_TOPIC: STRING_TYPE,
 }
-"""Topics used for episodes: name in a robot's namespace → message type."""
+"""Topics used for episodes of every robot: name in a robot's namespace → message type."""
 GOAL_FRAMES = ("", "base_link")
 MIN_PAUSE = 1.0
 """Seconds on the robot's clock, without an observation or a command, that end an episode."""
@@ -65,6 +67,7 @@ class EpisodeSink(Protocol):
         action: np.ndarray | None,
         goal: np.ndarray | None = None,
         valid: bool = True,
+        is_new: np.ndarray | None = None,
     ) -> None:
         """Add an observation and the transition to it; see `OpenEpisode.append`."""
 
@@ -87,17 +90,14 @@ class EpisodeSplitter(Generic[G]):
         new_episode: Returns a new episode.
         on_end: Receives an episode that has ended; it is truncated, since no message reports a terminal state.
         has_commands: False for a robot without recorded commands: its whole motion is an episode.
-
-        Raises:
-            SpecError: If the base of the robot floats.
         """
-        spec.check_joint_states()
         self.spec, self.has_commands = spec, has_commands
         self.num_observations = 0
         """Observations received, rejected ones included."""
         self.first_rejection = ""
         """Reason of the first rejection."""
         self.pairing = TransitionAssembler(period=spec.dt, max_age=CLOCK_SET_BACK)
+        self.observations = RecordedObservations(spec)
         self._new_episode, self._on_end = new_episode, on_end
         self._pause = max(MIN_PAUSE, MIN_PAUSE_PERIODS * spec.dt)
         self._current: G | None = None
@@ -105,24 +105,27 @@ class EpisodeSplitter(Generic[G]):
         self._num_steps = self._last_command = self._last_stamp = self._start_stamp = 0
         self._intervention_stamps: deque[int] = deque(maxlen=MAX_PENDING_COMMANDS)
         self._steps_since_intervention = STEPS_AFTER_INTERVENTION
-        self._observations: deque[tuple[int, np.ndarray]] = deque(maxlen=MAX_PENDING_COMMANDS)
+        self._observations: deque[tuple[int, RecordedObservation]] = deque(maxlen=MAX_PENDING_COMMANDS)
         self._transitions: deque[StampedTransition] = deque(maxlen=MAX_PENDING_COMMANDS)
         self._goals: deque[tuple[int, np.ndarray]] = deque(maxlen=MAX_PENDING_COMMANDS)
         self._goal_size = get_goal_size(spec)
 
-    def process_message(self, name: str, message: Any) -> None:
+    def process_message(self, name: str, message: Any, received: int) -> None:
         """Process a message.
 
         Args:
-            name: One of `TOPIC_TYPES`; others are ignored.
+            name: One of `list_topic_types`; others are ignored.
             message: Decoded message of any library.
+            received: Time of its receipt, in ns.
 
         Raises:
             SpecError: If the plant reports another robot.
         """
         try:
             if name == STATE_TOPIC:
-                self._process_observation(message)
+                self._process_observation(message, received)
+            elif name in self.observations.topics:
+                self.observations.receive_reading(name, message, received)
             elif name == APPLIED_TOPIC:
                 self._process_applied(read_stamp(message), decode_action(message, self.spec))
             elif name == COMMAND_TOPIC:
@@ -144,9 +147,9 @@ class EpisodeSplitter(Generic[G]):
             growing, self._current = self._current, None
             self._on_end(growing)
 
-    def _process_observation(self, message: Any) -> None:
+    def _process_observation(self, message: Any, received: int) -> None:
         self.num_observations += 1
-        obs, stamp = decode_observation(message, self.spec), read_stamp(message)
+        joints, stamp = decode_observation(message, self.spec), read_stamp(message)
         if (
             self._last_stamp
             and stamp > 0
@@ -154,15 +157,17 @@ class EpisodeSplitter(Generic[G]):
         ):
             self._restart_after_break(stamp)
         # The time of receipt does not matter here: an observation too late for the agent is still valid data.
-        refusal = self.pairing.add_observation(stamp, stamp, obs)
+        refusal = self.pairing.reject_untimely(stamp, stamp)
         if refusal:
             self.first_rejection = (
                 self.first_rejection
                 or f"joint_states: stamp {stamp} after {self._last_stamp}: {refusal.value}"
             )
             return
+        found = self.observations.assemble(stamp, joints, received)
+        self.pairing.add_observation(stamp, stamp, found.values, found.is_new)
         self._last_stamp = stamp
-        self._observations.append((stamp, obs))
+        self._observations.append((stamp, found))
         self._try_start(self._last_command if self.has_commands else stamp)
         self._process_transitions()
         if self.has_commands and (stamp - self._last_command) / 1e9 > self._pause:
@@ -191,17 +196,19 @@ class EpisodeSplitter(Generic[G]):
 
     def _try_start(self, stamp: int) -> None:
         """Start an episode at the observation of that stamp, if it and the action before it were received."""
-        obs = next((obs for seen, obs in self._observations if seen == stamp), None)
+        first = next((found for seen, found in self._observations if seen == stamp), None)
         hold = self.pairing.find_applied(stamp)
-        if self._current is not None or obs is None or hold is None:
+        if self._current is not None or first is None or hold is None:
             return
-        self._start_episode(stamp, obs, hold)
+        self._start_episode(stamp, first, hold)
         for one in tuple(self._transitions):
             self._append_transition(one)
 
-    def _start_episode(self, stamp: int, obs: np.ndarray, last_action: np.ndarray) -> None:
+    def _start_episode(self, stamp: int, first: RecordedObservation, last_action: np.ndarray) -> None:
         self._current, self._start_stamp, self._num_steps = self._new_episode(), stamp, 0
-        self._current.append(stamp, obs, action=last_action, goal=self._find_goal(stamp))
+        self._current.append(
+            stamp, first.values, action=last_action, goal=self._find_goal(stamp), is_new=first.is_new
+        )
 
     def _process_transitions(self) -> None:
         while (one := self.pairing.take_transition()) is not None:
@@ -222,11 +229,13 @@ class EpisodeSplitter(Generic[G]):
             action=transition.applied,
             goal=goal,
             valid=transition.valid,
+            is_new=transition.is_new,
         )
         self._num_steps += 1
         if self._num_steps * self.spec.dt >= MAX_EPISODE_TIME:
             self.end_episode()
-            self._start_episode(transition.stamp, transition.next_obs, transition.applied)
+            last = RecordedObservation(transition.next_obs, transition.is_new)
+            self._start_episode(transition.stamp, last, transition.applied)
 
     def _find_goal(self, stamp: int) -> np.ndarray:
         """Return the goal at a time; NaN before the first."""
@@ -237,7 +246,11 @@ class EpisodeSplitter(Generic[G]):
 class EpisodeBuilder:
     """Episode in progress, in memory."""
 
-    def __init__(self) -> None:
+    def __init__(self, is_required: np.ndarray | None = None) -> None:
+        """Args:
+        is_required: As in `Episode`.
+        """
+        self._is_required = is_required
         self._rows: list[tuple[Any, ...]] = []
 
     def append(
@@ -248,15 +261,17 @@ class EpisodeBuilder:
         action: np.ndarray | None,
         goal: np.ndarray | None = None,
         valid: bool = True,
+        is_new: np.ndarray | None = None,
     ) -> None:
         """Add an observation; see `EpisodeSink`."""
-        self._rows.append((stamp, obs, action, goal, valid))
+        self._rows.append((stamp, obs, action, goal, valid, is_new))
 
     def build(self) -> Episode | None:
         """Return the episode; None if it has no transition."""
         if len(self._rows) < 2:
             return None
-        stamp, obs, led, goal, valid = (np.array(part) for part in zip(*self._rows, strict=True))
+        *parts, news = zip(*self._rows, strict=True)
+        stamp, obs, led, goal, valid = map(np.array, parts)
         return Episode(
             stamp=stamp,
             obs=obs,
@@ -266,7 +281,18 @@ class EpisodeBuilder:
             goal=goal,
             valid=valid[1:],
             truncated=True,
+            is_required=self._is_required,
+            is_new=None if news[0] is None else np.array(news),
         )
+
+
+def list_topic_types(spec: RobotSpec) -> dict[str, str]:
+    """List the topics used for episodes of a robot: name → message type.
+
+    A name is in the robot's namespace, unless it starts with a slash.
+    """
+    sensors = list_message_sensors(spec).values()
+    return {**TOPIC_TYPES, **{each.topic: each.message.replace("/", "/msg/") for each in sensors}}
 
 
 def get_goal_size(spec: RobotSpec) -> int:

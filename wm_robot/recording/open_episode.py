@@ -8,7 +8,7 @@ import json
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,12 +21,16 @@ from wm_robot.recording.episode_file import (
     FLOAT_TYPES,
     FORMAT,
     MAX_EPISODE_BYTES,
-    EpisodeOrigin,
     action_columns,
     goal_columns,
     make_columns,
+    make_new_columns,
+    make_observation_columns,
+    new_columns,
+    read_new_channels,
     stack_columns,
 )
+from wm_robot.recording.episode_origin import EpisodeOrigin
 from wm_robot.spec import encode_canonical_json
 from wm_robot.types import Episode
 
@@ -61,7 +65,7 @@ class OpenEpisode:
             raise SpecError(f"dtype is {self._dtype}; it must be float32 or float64")
         self._origin, self._goal_size = origin, goal_size
         self._schema = _make_schema(origin, goal_size, self._dtype)
-        self._rows: list[tuple[int, np.ndarray, np.ndarray, np.ndarray, float, bool]] = []
+        self._rows: list[tuple[int, np.ndarray, np.ndarray, np.ndarray, float, bool, np.ndarray]] = []
         self._last_stamp = self._synced_stamp = 0
         self._file = path.open("xb")
         with _explain_write_errors(path):
@@ -77,6 +81,7 @@ class OpenEpisode:
         goal: np.ndarray | None = None,
         reward: float = np.nan,
         valid: bool = True,
+        is_new: np.ndarray | None = None,
     ) -> None:
         """Add an observation, `O`, and the transition to it.
 
@@ -86,6 +91,7 @@ class OpenEpisode:
             goal: Current goal, `G`.
             reward: Of the transition to it; NaN if there was none.
             valid: False if that transition must not be learned from.
+            is_new: Whether each channel is a new reading, bool `O`; None: all are.
 
         Raises:
             SpecError: If the stamp does not rise, or an array has another size.
@@ -97,8 +103,10 @@ class OpenEpisode:
             )
         action = np.full(len(self._origin.action), np.nan) if action is None else action
         goal = np.full(self._goal_size, np.nan) if goal is None else goal
+        is_new = np.ones(len(self._origin.observation), bool) if is_new is None else is_new
         for name, array, size in (
             ("obs", obs, len(self._origin.observation)),
+            ("is_new", is_new, len(self._origin.observation)),
             ("action", action, len(self._origin.action)),
             ("goal", goal, self._goal_size),
         ):
@@ -106,7 +114,9 @@ class OpenEpisode:
                 raise SpecError(f"{name} has shape {np.shape(array)}; it must have {size} numbers")
         if self.num_steps < 0:
             self._synced_stamp = stamp
-        self._rows.append((stamp, np.array(obs), np.array(action), np.array(goal), reward, valid))
+        self._rows.append(
+            (stamp, np.array(obs), np.array(action), np.array(goal), reward, valid, np.array(is_new))
+        )
         self._last_stamp = stamp
         self.num_steps += 1
         if stamp - self._synced_stamp >= FLUSH_PERIOD * 1e9:
@@ -226,9 +236,10 @@ def _iterate_whole_batches(reader: Any) -> Iterator[tuple[pa.RecordBatch, Any]]:
 
 
 def _make_schema(origin: EpisodeOrigin, goal_size: int, dtype: np.dtype[Any]) -> pa.Schema:
-    about = {**asdict(origin), "format": FORMAT, "kind": KIND, "goal": goal_size}
+    about = {**origin.to_dict(), "format": FORMAT, "kind": KIND, "goal": goal_size}
     number = pa.from_numpy_dtype(dtype)
     named = [(name, number) for name in origin.observation]
+    named += [(name, pa.bool_()) for name in new_columns(origin)]
     named += [(name, number) for name in action_columns(origin)]
     named += [(name, pa.float64()) for name in goal_columns(goal_size)]
     columns = [("stamp", pa.int64()), *named, ("reward", pa.float64()), ("valid", pa.bool_())]
@@ -238,10 +249,11 @@ def _make_schema(origin: EpisodeOrigin, goal_size: int, dtype: np.dtype[Any]) ->
 def _make_batch(
     rows: list[Any], schema: pa.Schema, origin: EpisodeOrigin, dtype: np.dtype[Any]
 ) -> pa.RecordBatch:
-    stamp, obs, action, goal, reward, valid = (np.array(part) for part in zip(*rows, strict=True))
+    stamp, obs, action, goal, reward, valid, is_new = (np.array(part) for part in zip(*rows, strict=True))
     columns = {
         "stamp": pa.array(stamp, pa.int64()),
-        **make_columns(origin.observation, obs.astype(dtype)),
+        **make_observation_columns(origin, obs.astype(dtype)),
+        **make_new_columns(origin, is_new),
         **make_columns(action_columns(origin), action.astype(dtype)),
         **make_columns(goal_columns(goal.shape[1]), goal.astype(np.float64)),
         "reward": pa.array(reward.astype(np.float64)),
@@ -260,6 +272,8 @@ def _make_episode(table: pa.Table, origin: EpisodeOrigin, goal_size: int, end: d
         reward=table["reward"].to_numpy()[1:],
         goal=stack_columns(table, goal_columns(goal_size)),
         valid=table["valid"].to_numpy()[1:],
+        is_required=origin.is_required,
+        is_new=read_new_channels(table, origin),
         **end,
     )
 

@@ -3,22 +3,29 @@
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from wm_robot.errors import SnapshotError, SpecError
+from wm_robot.recording.episode_origin import EpisodeOrigin
 from wm_robot.recording.episode_splitter import (
     APPLIED_TOPIC,
     COMMAND_TOPIC,
     STATE_TOPIC,
-    TOPIC_TYPES,
     EpisodeBuilder,
     EpisodeSplitter,
+    list_topic_types,
 )
 from wm_robot.recording.recording_path import check_recording
-from wm_robot.recording.robot_topics import find_robots_with_actions, select_robot
+from wm_robot.recording.robot_topics import (
+    check_sensor_topics,
+    find_robots_with_actions,
+    resolve_topic,
+    select_robot,
+)
 from wm_robot.spec import RobotSpec
 from wm_robot.streams.joint_message import read_stamp
 from wm_robot.streams.rejection import RejectionReason
@@ -31,7 +38,10 @@ MIN_VALID_SHARE = 0.5
 MAX_RATE_RATIO = 1.1
 """Largest ratio between the median period and that of the spec, either way."""
 PARQUET_MAGIC = b"PAR1"
-UNCOUNTED_REJECTIONS = {RejectionReason.GAP.value, RejectionReason.UNPAIRED.value}
+UNCOUNTED_REJECTIONS = {
+    each.value for each in (RejectionReason.GAP, RejectionReason.UNPAIRED, RejectionReason.SENSOR)
+}
+"""Rejections of which `MIN_VALID_SHARE` limits the number."""
 NEEDED_TOPICS = (STATE_TOPIC, APPLIED_TOPIC, COMMAND_TOPIC)
 """Topics that make transitions; without the last, the whole motion of the robot is an episode."""
 STAMP_ADVICE = {
@@ -103,6 +113,8 @@ class RobotRecording:
     episodes: list[Episode]
     rejections: dict[str, int]
     """Reason of rejection → number of messages; zeros are left out."""
+    unread_sensors: dict[str, str]
+    """Optional sensor without a valid reading in the whole recording → why."""
 
 
 def list_robots(path: Path) -> list[str]:
@@ -130,17 +142,22 @@ def split_session(path: Path, spec: RobotSpec, *, namespace: str | None = None) 
         why = "nothing was recorded" if was_closed(path) else "it was cut before the first"
         raise SpecError(f"{path} holds no message: {why}. Check that the robot publishes, and record again")
     robot = select_robot(topics, namespace, path)
-    prefix = f"/{robot}/".replace("//", "/")
-    wanted = {prefix + name: kind for name, kind in TOPIC_TYPES.items() if topics.get(prefix + name) == kind}
+    check_sensor_topics(topics, spec, robot, path)
+    types = list_topic_types(spec)
+    names = {resolve_topic(robot, name): name for name in types}
+    wanted = {topic: types[name] for topic, name in names.items() if topics.get(topic) == types[name]}
     ended: list[EpisodeBuilder] = []
-    stamps: dict[str, list[int]] = {name: [] for name in NEEDED_TOPICS if prefix + name in wanted}
-    cutter = EpisodeSplitter(spec, EpisodeBuilder, ended.append, has_commands=COMMAND_TOPIC in stamps)
+    stamps: dict[str, list[int]] = {
+        name: [] for topic, name in names.items() if topic in wanted and name in NEEDED_TOPICS
+    }
+    new_episode = partial(EpisodeBuilder, EpisodeOrigin.from_robot(spec).is_required)
+    cutter = EpisodeSplitter(spec, new_episode, ended.append, has_commands=COMMAND_TOPIC in stamps)
     try:
-        for topic, _, message in iterate_messages(path, wanted):
-            name = topic.removeprefix(prefix)
+        for topic, received, message in iterate_messages(path, wanted):
+            name = names[topic]
             if name in stamps:
                 stamps[name].append(read_stamp(message))
-            cutter.process_message(name, message)
+            cutter.process_message(name, message, received)
     except SpecError as error:
         raise SpecError(f"{path}: {error}") from error
     cutter.end_episode()
@@ -149,8 +166,11 @@ def split_session(path: Path, spec: RobotSpec, *, namespace: str | None = None) 
     _check_rejections(path, refused, cutter)
     return RobotRecording(
         namespace=robot,
-        episodes=_check_episodes(episodes, spec, path, _find_pairing_fault(stamps)),
+        episodes=_check_episodes(
+            episodes, spec, path, _find_pairing_fault(stamps) or _find_sensor_fault(cutter)
+        ),
         rejections=refused,
+        unread_sensors=cutter.observations.describe_unread(),
     )
 
 
@@ -177,6 +197,12 @@ def _find_pairing_fault(stamps: Mapping[str, list[int]]) -> str:
     return ""
 
 
+def _find_sensor_fault(splitter: EpisodeSplitter[Any]) -> str:
+    """Return why required sensors made observations unusable; empty if they did not."""
+    is_found = splitter.pairing.rejections.to_dict()[RejectionReason.SENSOR.value]
+    return splitter.first_rejection if is_found else ""
+
+
 def _read_finite_episode(path: Path, spec: RobotSpec) -> Episode:
     from wm_robot.recording.episode_file import read_episode
 
@@ -184,14 +210,14 @@ def _read_finite_episode(path: Path, spec: RobotSpec) -> Episode:
 
 
 def drop_nonfinite(episode: Episode) -> Episode:
-    """Return an episode without its non-finite observations, which an agent rejects; a gap is left.
+    """Return an episode without the observations that an agent rejects, for a required channel that is not finite.
 
-    A missing action is replaced by the last one present, in a transition that stays invalid.
+    A gap is left. A missing action is replaced by the last one present, in a transition that stays invalid.
 
     Raises:
         SpecError: If no observation is finite.
     """
-    kept = np.flatnonzero(np.isfinite(episode.obs).all(-1))
+    kept = np.flatnonzero(episode.find_whole_observations())
     if not len(kept):
         raise SpecError(f"none of {len(episode.obs)} observations is finite; leave this episode out")
     led = np.concatenate([episode.initial_action[None], episode.action])
@@ -206,6 +232,7 @@ def drop_nonfinite(episode: Episode) -> Episode:
         episode,
         stamp=episode.stamp[kept],
         obs=episode.obs[kept],
+        is_new=None if episode.is_new is None else episode.is_new[kept],
         goal=episode.goal[kept],
         action=led[1:],
         initial_action=led[0],

@@ -1,11 +1,13 @@
 """Robots in a recording, found by its topics, and the topics that are missing."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from difflib import get_close_matches
 from pathlib import Path
 
 from wm_robot.errors import SpecError
 from wm_robot.recording.episode_splitter import APPLIED_TOPIC, COMMAND_TOPIC, JOINT_STATE_TYPE, STATE_TOPIC
+from wm_robot.spec import RobotSpec
+from wm_robot.streams.sensor_message import list_message_sensors
 
 MAX_LISTED = 8
 ROS_1_ADVICE = "; that is ROS 1. Convert the bag: rosbags-convert"
@@ -61,12 +63,41 @@ def select_robot(topics: Mapping[str, str], namespace: str | None, path: Path) -
     raise SpecError(f"{path} holds no robot '{namespace}'; it has {robots or _list_topics(topics)}{guess}")
 
 
-def _describe_remedy(topics: Mapping[str, str], robot: str) -> str:
+def resolve_topic(namespace: str, name: str) -> str:
+    """Return the whole name of a topic of a robot; one that starts with a slash is in no namespace."""
+    return name if name.startswith("/") else f"/{namespace}/{name}".replace("//", "/")
+
+
+def check_sensor_topics(topics: Mapping[str, str], spec: RobotSpec, robot: str, path: Path) -> None:
+    """Check that the sensors of a robot were recorded. Optional ones may be missing.
+
+    Args:
+        topics: Topic of the recording → message type.
+        robot: Its namespace.
+
+    Raises:
+        SpecError: If the topic of a sensor has another type, or that of a required one is missing.
+    """
+    for name, sensor in list_message_sensors(spec).items():
+        topic, expected = resolve_topic(robot, sensor.topic), sensor.message.replace("/", "/msg/")
+        found = topics.get(topic)
+        if found is None and sensor.required:
+            others = [each.topic for each in list_message_sensors(spec).values()]
+            raise SpecError(
+                f"{path}, robot '{robot}': it has no topic {topic} of sensor '{name}', which is required. "
+                + _describe_remedy(topics, robot, others)
+            )
+        if found not in (None, expected):
+            raise SpecError(
+                f"{path}, robot '{robot}': it has {topic} of type '{found}', and sensor '{name}' is a '{expected}'. "
+                "Set the topic of the sensor in the spec"
+            )
+
+
+def _describe_remedy(topics: Mapping[str, str], robot: str, sensor_topics: Sequence[str] = ()) -> str:
     """Return the advice: present topics, and topics to record."""
-    needed = " ".join(
-        f"/{robot}/{name}".replace("//", "/")
-        for name in (STATE_TOPIC, APPLIED_TOPIC, COMMAND_TOPIC, "target")
-    )
+    names = (STATE_TOPIC, APPLIED_TOPIC, COMMAND_TOPIC, "target", *sensor_topics)
+    needed = " ".join(resolve_topic(robot, name) for name in names)
     return f"It has {_list_topics(topics)}. Record what is missing: ros2 bag record {needed}"
 
 

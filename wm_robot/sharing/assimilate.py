@@ -5,13 +5,16 @@ from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 
 from wm_robot.adaptation.context_bank import ContextBank, ContextBankConfig
+from wm_robot.adaptation.frozen_readings import FrozenReadings
+from wm_robot.adaptation.gap_filler import GapFiller
 from wm_robot.memory.lifetime_state import ContextBankState
 from wm_robot.memory.state_arrays import ArrayState
-from wm_robot.model.backend import ModelBackend
+from wm_robot.model.backend import ModelBackend, Prediction
 from wm_robot.progress import Progress, ignore_progress
+from wm_robot.spec import RobotSpec
 from wm_robot.types import Episode, Step
 
 
@@ -24,13 +27,19 @@ class RecordedSteps(NamedTuple):
     initial_action: Float[np.ndarray, "B A"]
     """Action in force before the first step."""
     valid: Float[np.ndarray, "B T"]
+    is_new: Bool[np.ndarray, "B Tplus1 O"] | None = None
+    """Whether each channel is a new reading; None: all are."""
+    spec: RobotSpec | None = None
+    """Robot, for gaps and frozen readings of its sensors; None for complete readings."""
 
     @classmethod
-    def from_episode(cls, episode: Episode) -> "RecordedSteps":
+    def from_episode(cls, episode: Episode, spec: RobotSpec) -> "RecordedSteps":
         """Convert an episode of one robot. An unknown action before the first one is set equal to it."""
         hold = np.where(np.isfinite(episode.initial_action), episode.initial_action, episode.action[0])
         parts = (episode.obs, episode.action, hold, episode.valid)
-        return cls(*(np.ascontiguousarray(x, np.float32)[None] for x in parts))
+        obs, action, initial_action, valid = (np.ascontiguousarray(x, np.float32)[None] for x in parts)
+        is_new = None if episode.is_new is None else episode.is_new[None]
+        return cls(obs, action, initial_action, valid, is_new, spec)
 
     @property
     def num_steps(self) -> int:
@@ -38,19 +47,82 @@ class RecordedSteps(NamedTuple):
 
     def select_steps(self, start: int, stop: int) -> "RecordedSteps":
         """Select steps `start` to `stop`."""
-        steps = slice(start, stop)
-        hold = self.action[:, start - 1] if start else self.initial_action
-        return RecordedSteps(self.obs[:, start : stop + 1], self.action[:, steps], hold, self.valid[:, steps])
+        steps, moments = slice(start, stop), slice(start, stop + 1)
+        return self._replace(
+            obs=self.obs[:, moments],
+            action=self.action[:, steps],
+            initial_action=self.action[:, start - 1] if start else self.initial_action,
+            valid=self.valid[:, steps],
+            is_new=None if self.is_new is None else self.is_new[:, moments],
+        )
 
-    def enter_state(self, state: ArrayState) -> ArrayState:
-        """Return the states with the recent actions of the start of this recording."""
-        return replace(state, recent=np.repeat(self.initial_action[:, None], state.recent.shape[1], 1))
 
-    def update_state(self, backend: ModelBackend[np.ndarray], state: ArrayState, t: int) -> ArrayState:
-        """Update the states with step `t`."""
-        step = Step(self.obs[:, t], self.action[:, t], self.obs[:, t + 1], self.valid[:, t])
-        _, after = backend.update(state, step)
-        return after
+class RecordingReplay:
+    """Replay of a recording: states that are updated with its steps, as an agent would with its own."""
+
+    def __init__(self, backend: ModelBackend[np.ndarray], state: ArrayState, recording: RecordedSteps):
+        """Args:
+        backend: As the state needs it; see `wrap_backend`.
+        state: States at its start; their recent actions become those of the recording.
+        """
+        recent = np.repeat(recording.initial_action[:, None], state.recent.shape[1], 1)
+        self.state, self.num_done = replace(state, recent=recent), 0
+        self._backend, self._recording, spec = backend, recording, recording.spec
+        self._gap_filler = GapFiller(spec, backend) if spec else None
+        if self._gap_filler:
+            self._gap_filler.reset(len(recording.obs))
+        self._frozen = [FrozenReadings(spec) for _ in recording.obs] if spec else []
+
+    @property
+    def obs(self) -> Float[np.ndarray, "B O"]:
+        """Observation before the next step; the model's estimate where there is no reading."""
+        obs = self._mask_frozen(self.num_done)
+        return self._gap_filler.fill(self.state, obs) if self._gap_filler else obs
+
+    def update_state(self) -> None:
+        """Update the states with the next step."""
+        t, recording = self.num_done, self._recording
+        obs, action, next_obs = self._mask_frozen(t), recording.action[:, t], self._mask_frozen(t + 1)
+        valid = recording.valid[:, t] * ~self._find_frozen_steps(t)
+        if self._gap_filler:
+            step = self._gap_filler.make_step(self.state, obs, action, next_obs, valid=valid)
+        else:
+            step = Step(obs, action, next_obs, valid)
+        predicted, self.state = self._backend.update(self.state, step)
+        self._compare_readings(t, predicted)
+        self.num_done += 1
+
+    def _mask_frozen(self, t: int) -> Float[np.ndarray, "B O"]:
+        """Return the observation at a step, NaN in frozen channels of optional sensors."""
+        obs = self._recording.obs[:, t]
+        return (
+            np.stack([f.mask(row) for f, row in zip(self._frozen, obs, strict=True)]) if self._frozen else obs
+        )
+
+    def _find_frozen_steps(self, t: int) -> Bool[np.ndarray, "B"]:
+        """Return the rows in which a required channel is frozen before or after a step."""
+        both = self._recording.obs[:, t : t + 2]
+        if not self._frozen:
+            return np.zeros(len(both), bool)
+        found = [
+            any(f.has_frozen_required(obs) for obs in rows)
+            for f, rows in zip(self._frozen, both, strict=True)
+        ]
+        return np.array(found)
+
+    def _compare_readings(self, t: int, predicted: Prediction[np.ndarray]) -> None:
+        """Compare the readings after a step with its prediction."""
+        obs, is_new = self._recording.obs[:, t + 1], self._recording.is_new
+        deviation = np.exp(0.5 * predicted.log_variance)
+        for row, frozen in enumerate(self._frozen):
+            frozen.update(
+                t,
+                obs[row],
+                predicted.mean[row],
+                deviation[row],
+                is_new=None if is_new is None else is_new[row, t + 1],
+                is_predicted=bool(self._recording.valid[row, t]),
+            )
 
 
 def wrap_backend(backend: ModelBackend[np.ndarray], state: ArrayState) -> ModelBackend[np.ndarray]:
@@ -77,10 +149,11 @@ def replay_recordings(
     backend = wrap_backend(backend, state)
     before, total = 0, sum(stretch.num_steps for stretch in recordings)
     for stretch in recordings:
-        state = stretch.enter_state(state)
+        replay = RecordingReplay(backend, state, stretch)
         for t in range(stretch.num_steps):
-            state = stretch.update_state(backend, state, t)
+            replay.update_state()
             progress(before + t + 1, total)
+        state = replay.state
         before += stretch.num_steps
     return state
 

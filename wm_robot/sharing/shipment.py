@@ -17,6 +17,7 @@ from wm_robot.io.durable import compute_digest
 from wm_robot.io.strict_json import parse_canonical_json, parse_json
 from wm_robot.io.tensor_file import describe_tensors, is_finite, parse_tensors
 from wm_robot.spec import RobotSpec, encode_canonical_json
+from wm_robot.spec.sensor_difference import describe_sensor_difference
 from wm_robot.store.snapshot import Snapshot
 
 README, BASE, CALIBRATION, EVALUATION = "README.md", base_file.CARD, "calibration.json", "evaluation.json"
@@ -98,13 +99,15 @@ class Shipment:
 
     def _check_together(self, state: Mapping[str, np.ndarray], where: str) -> None:
         kept, spec = self.snapshot, self.spec.compute_digest()
-        for what, said, found in (
-            ("the state's base", kept.base_digest, self.base["digest"]),
-            ("the state's robot", kept.spec_digest, spec),
-            ("the base's robot", self.base.get("spec_digest"), spec),
-            ("the state's tensors", kept.object, compute_digest(self.parts[STATE])),
+        with _explain_errors(BASE, where):
+            difference = describe_sensor_difference(self.base.get("sensors", ()), self.spec, "the base")
+        for what, said, found, reason in (
+            ("the state's base", kept.base_digest, self.base["digest"], ""),
+            ("the state's robot", kept.spec_digest, spec, difference),
+            ("the base's robot", self.base.get("spec_digest"), spec, difference),
+            ("the state's tensors", kept.object, compute_digest(self.parts[STATE]), ""),
         ):
-            _check_equal(what, said, found, where)
+            _check_equal(what, said, found, where, reason)
         expected = {
             name: (each["dtype"], each["shape"], each["sha256"]) for name, each in kept.tensors.items()
         }
@@ -154,10 +157,11 @@ def _check_records(records: Any) -> tuple[Mapping[str, Any], ...]:
     return tuple(dict(each) for each in records)
 
 
-def _check_equal(what: str, claimed: Any, found: str, where: str) -> None:
+def _check_equal(what: str, claimed: Any, found: str, where: str, reason: str = "") -> None:
     if claimed != found:
         raise SnapshotError(
             f"{where} does not belong together: {what} is {str(claimed)[:12]}, here is {found[:12]}"
+            + (f": {reason}" if reason else "")
         )
 
 

@@ -232,25 +232,6 @@ class RobotSpec:
             raise SpecError(f"robot '{self.name}' has no task '{name}'; it has {sorted(self.tasks)}")
         return self.tasks[name]
 
-    def check_joint_states(self) -> None:
-        """Check that a JointState can carry the observation, as ROS nodes need.
-
-        Raises:
-            SpecError: If the base floats, or if the robot has sensors beyond its joints.
-        """
-        if self.base:
-            raise SpecError(
-                f"robot '{self.name}' has the floating base '{self.base.body}', and a JointState cannot carry its "
-                "height, rotation and velocity. ROS nodes and recordings support robots with a fixed base; train "
-                "and run this one in simulation, without ROS"
-            )
-        if self.sensors:
-            raise SpecError(
-                f"robot '{self.name}' has the sensors {[sensor.name for sensor in self.sensors]}, and a JointState "
-                "cannot carry their readings. ROS nodes and recordings support robots that sense their joints alone; "
-                "train and run this one in simulation, without ROS, or remove sensors from its spec"
-            )
-
     def compute_digest(self) -> str:
         """Compute the SHA-256 of the canonical form, in hex."""
         kept = {

@@ -22,7 +22,7 @@ PERIODS_OF_AGE = 3.0
 MAX_SIZE = 4096
 """Largest number of values of a vector, or of sectors of a scan."""
 NAME = re.compile(r"[A-Za-z](_?[A-Za-z0-9])*_?")
-TOPIC = re.compile(r"(~/|/)?[A-Za-z_]\w*(/[A-Za-z_]\w*)*", re.ASCII)
+TOPIC = re.compile(r"/?[A-Za-z_]\w*(/[A-Za-z_]\w*)*", re.ASCII)
 RESERVED_NAMES = (JOINTS, BASE)
 """Names of the channels that are no sensor of this list."""
 PARTS_BY_FIELD = ("noise", "resolution", "limits")
@@ -170,6 +170,8 @@ class Sensor:
     """Standard deviation in simulation, in the unit of the field."""
     resolution: Mapping[str, float] = field(default_factory=dict)
     """Quantisation step in simulation; 0: none."""
+    loss: float = 0.0
+    """Chance that a reading gets lost in simulation."""
     limits: Mapping[str, float] = field(default_factory=dict)
     """Largest size of an ordinary reading."""
     required: bool = False
@@ -201,6 +203,7 @@ class Sensor:
         for part in ("rate", "delay", "max_age"):
             value = getattr(self, part)
             require_valid(value >= 0, f"{self._label} has {part} {value:g}", "0 or above")
+        require_valid(0 <= self.loss < 1, f"{self._label} has loss {self.loss:g}", "from 0 to below 1")
 
     def _guess_kind(self) -> str:
         close = get_close_matches(self.kind, SENSOR_KINDS, n=1)

@@ -9,7 +9,7 @@ from jaxtyping import Bool, Float
 from wm_robot.spec import JOINTS, RobotSpec
 from wm_robot.streams.clock_offset import ClockOffset
 from wm_robot.streams.rejection import RejectionReason
-from wm_robot.streams.sensor_buffer import SensorBuffer, find_field_reading, select_field
+from wm_robot.streams.sensor_buffer import SensorBuffer, select_field
 from wm_robot.streams.sensor_health import SensorHealth
 from wm_robot.streams.sensor_message import ReadingFault, list_message_sensors
 
@@ -111,12 +111,11 @@ class ObservationAssembler:
         is_new = np.zeros(self._spec.obs_dim, bool)
         values[: len(joints)], is_new[: len(joints)] = joints, True
         offsets = {name: self._compare_clocks(buffer) for name, buffer in self.buffers.items()}
-        readings = {name: buffer.list_readings(stamp, offsets[name]) for name, buffer in self.buffers.items()}
         faults = dict[str, ReadingFault]()
         for name, field, kind, channels in self._fields:
             buffer = self.buffers[name]
             max_age = round(1e9 * buffer.max_age)
-            found = find_field_reading(readings[name], field)
+            found = buffer.find_reading(field, stamp, offsets[name])
             if found is None or stamp - found.stamp - offsets[name] > max_age:
                 faults[kind] = self._find_fault(buffer, field, stamp - offsets[name] - max_age)
                 continue

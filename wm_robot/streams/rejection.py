@@ -32,6 +32,8 @@ class RejectionReason(str, Enum):
     """Not one period since the previous observation."""
     UNPAIRED = "unpaired"
     """No applied command arrived for the observation."""
+    SENSOR = "sensor"
+    """An observation without a valid reading of a required sensor."""
     SOURCE = "source"
     """From a publisher other than the followed one."""
     NO_CLOCK = "no_clock"

@@ -132,14 +132,22 @@ class SensorBuffer:
         if refusal:
             raise BadMessageError(refusal, STAMP_FAULTS[refusal])
 
-    def list_readings(self, stamp: int, offset: int) -> list[StampedReading]:
-        """List the readings that are not after a stamp, the newest first.
+    def find_reading(self, name: str, stamp: int, offset: int) -> StampedReading | None:
+        """Find the newest reading of a field without a fault that is not after a stamp; None if there is none.
 
         Args:
+            name: Field of the sensor.
             stamp: In ns by another clock.
             offset: Offset of the sender's clock to that one, in ns; positive if the sender's is behind.
         """
-        return [each for each in reversed(self._readings) if each.stamp + offset <= stamp]
+        return next(
+            (
+                each
+                for each in reversed(self._readings)
+                if each.stamp + offset <= stamp and name not in each.reading.faults
+            ),
+            None,
+        )
 
     def compute_age(self, now: int) -> float | None:
         """Compute the age of the newest reading at a time of this node's clock in ns, in s; None if there is none."""
@@ -150,11 +158,6 @@ class SensorBuffer:
     def count_faults(self) -> dict[str, int]:
         """Count what was rejected, by reason, and the readings without a valid field, by field."""
         return {**self.rejections.to_dict(), **self.fault_counts}
-
-
-def find_field_reading(readings: list[StampedReading], name: str) -> StampedReading | None:
-    """Return the first reading in which a field has no fault; None if there is none."""
-    return next((each for each in readings if name not in each.reading.faults), None)
 
 
 def select_field(reading: StampedReading, sensor: Sensor, name: str) -> np.ndarray:

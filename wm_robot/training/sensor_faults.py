@@ -1,4 +1,7 @@
-"""Sensor faults: optional sensors of training segments that stop, freeze or lag, so that a base learns to go on."""
+"""Sensor faults: optional sensors of training segments that stop, freeze, lag or are noisy.
+
+So a base learns to go on without them.
+"""
 
 from dataclasses import dataclass
 
@@ -8,10 +11,13 @@ from jaxtyping import Float
 from wm_robot.errors import ConfigError
 from wm_robot.spec.channel_layout import ChannelLayout
 
-KINDS = ("stop", "freeze", "lag")
-"""A sensor that stops has no reading, one that freezes repeats its last one, and one that lags gives earlier ones."""
+KINDS = ("stop", "freeze", "lag", "noise")
+"""A sensor that stops has no reading, one that freezes repeats its last one, one that lags gives earlier ones, and a
+noisy one adds noise."""
 MAX_LAG = 5
 """Longest lag, in control steps."""
+NOISE = 0.5, 8.0
+"""Standard deviations of the noise of a noisy sensor, in that of the change of a channel from step to step."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,6 +43,7 @@ class SensorFaults:
 
     def __init__(self, layout: ChannelLayout, config: SensorFaultConfig | None = None, *, seed: int = 0):
         self.config, self._seed = config or SensorFaultConfig(), seed
+        self._layout = layout
         sensors = [layout.find_sensor(name) for name in layout.sensor_names]
         self._sensors = [channels for channels in sensors if not layout.is_required[channels].any()]
 
@@ -68,6 +75,11 @@ class SensorFaults:
             sensed[start:stop, channels] = np.nan
         elif kind == "freeze":
             sensed[start:stop, channels] = obs[start - 1, channels]
+        elif kind == "noise":
+            scale = rng.uniform(*NOISE) * np.diff(obs[:, channels], axis=0).std(0)
+            noisy = obs[start:stop].copy()
+            noisy[:, channels] += scale * rng.standard_normal(noisy[:, channels].shape)
+            sensed[start:stop, channels] = self._layout.normalize(noisy)[:, channels]
         else:
             lag = int(rng.integers(1, MAX_LAG + 1))
             earlier = np.maximum(np.arange(start, stop) - lag, 0)

@@ -7,8 +7,9 @@ import numpy as np
 
 from wm_robot.errors import MissingExtraError, SnapshotError, SpecError
 from wm_robot.io.durable import make_folder
-from wm_robot.recording.episode_file import ARROW_ERRORS, EpisodeOrigin, read_episode
+from wm_robot.recording.episode_file import ARROW_ERRORS, read_episode
 from wm_robot.recording.episode_folder import EpisodeFolder, get_episode_number, list_episodes
+from wm_robot.recording.episode_origin import EpisodeOrigin
 from wm_robot.recording.session_file import SessionWriter, load_typestore
 from wm_robot.recording.session_recovery import recover_session
 from wm_robot_benchmarks.measures.snapshot_durability import Acknowledge, DurabilityFinding

@@ -54,10 +54,13 @@ class EchoAgent:
         return obs[: self._spec.action_dim].copy()
 
     def observe(
-        self, obs: np.ndarray, applied: np.ndarray, next_obs: np.ndarray, **told: bool
+        self, obs: np.ndarray, applied: np.ndarray, next_obs: np.ndarray, **told: object
     ) -> EqualPrediction:
         one = np.ones(next_obs.size, np.float32)
         return EqualPrediction(0.0, next_obs, one, np.zeros_like(one))
+
+    def find_frozen(self, obs: np.ndarray) -> tuple[str, ...]:
+        return ()
 
     def predict_plan(self) -> None:
         return None

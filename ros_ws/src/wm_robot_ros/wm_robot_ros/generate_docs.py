@@ -19,6 +19,8 @@ from rclpy.action import get_action_server_names_and_types_by_node
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
 
+from wm_robot.spec import SENSOR_KINDS
+from wm_robot.streams.sensor_message import BASE_TOPIC, HEADERLESS_KINDS, WORLD_KINDS
 from wm_robot_ros.launching.launch_graph import GRAPH_FOLDERS, REQUIRED, LaunchGraph
 from wm_robot_ros.middleware.environment import FREE_DOMAINS
 from wm_robot_ros.middleware.message_reader import list_subscriptions
@@ -54,8 +56,11 @@ class IdleAgent:
     def act(self, obs: np.ndarray, goal: np.ndarray, *, applied: np.ndarray | None = None) -> np.ndarray:
         return self._spec.home_action
 
-    def observe(self, obs: np.ndarray, applied: np.ndarray, next_obs: np.ndarray, **told: bool) -> Any:
+    def observe(self, obs: np.ndarray, applied: np.ndarray, next_obs: np.ndarray, **told: object) -> Any:
         return SimpleNamespace(nll=0.0, mean=obs, deviation=obs, error=obs)
+
+    def find_frozen(self, obs: np.ndarray) -> tuple[str, ...]:
+        return ()
 
     def predict_plan(self) -> None:
         return None
@@ -142,7 +147,12 @@ def generate_tables() -> dict[str, str]:
                     way: {t[2] for t in topics if t[1] == way} for way in ("publishes", "subscribes")
                 }
     made = {name: _format_table(COLUMNS[name], found) for name, found in rows.items()}
-    return made | {"nodes": _draw_graph(said), "interfaces": _list_interfaces(), "graphs": _list_graphs()}
+    return made | {
+        "nodes": _draw_graph(said),
+        "interfaces": _list_interfaces(),
+        "graphs": _list_graphs(),
+        "sensors": _list_sensors(),
+    }
 
 
 def _list_topics(name: str, node: Node) -> Iterator[Row]:
@@ -250,6 +260,33 @@ def _list_interfaces() -> str:
                 (f"[`{path.stem}`](../ros_ws/src/wm_robot_msgs/{kind}/{path.name})", kind, " ".join(told))
             )
     return _format_table(("", "kind", "what it is"), rows)
+
+
+def _list_sensors() -> str:
+    """List the message of each kind of sensor, and of a floating base."""
+    rows = [
+        (
+            f"`{name}`",
+            kind.message.replace("/", "/msg/"),
+            ", ".join(f"`{field}`" for field in kind.fields),
+            "arrival" if name in HEADERLESS_KINDS else "its stamp",
+            _describe_frame(name, has_frame=kind.has_frame),
+        )
+        for name, kind in SENSOR_KINDS.items()
+    ]
+    base = (f"floating base, on `{BASE_TOPIC}`", *rows[list(SENSOR_KINDS).index("odometry")][1:])
+    return _format_table(
+        ("kind", "type", "fields", "time of measurement", "frame of the sensor"), [*rows, base]
+    )
+
+
+def _describe_frame(kind: str, *, has_frame: bool) -> str:
+    """Return where messages of a kind of sensor name its frame."""
+    if kind == "odometry":
+        return "`child_frame_id`"
+    return (
+        "`frame_id`" if has_frame and kind not in (*HEADERLESS_KINDS, *WORLD_KINDS) else "not in the message"
+    )
 
 
 def _list_graphs() -> str:

@@ -11,7 +11,9 @@ from wm_robot.recording.robot_topics import find_robots_with_actions, select_rob
 from wm_robot.recording.session_file import read_topics
 from wm_robot.robots import load_spec
 from wm_robot.spec import RobotSpec
+from wm_robot.spec.sensor_difference import describe_sensor_difference
 from wm_robot_ros.launching.launch_graph import ArgumentValue, LaunchGraph
+from wm_robot_ros.middleware.sensor_messages import check_sensor_topics
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,7 +41,7 @@ def check_named_values(graph: LaunchGraph, values: Mapping[str, ArgumentValue]) 
         try:
             if kind == "robot":
                 spec = load_spec(value)
-                spec.check_joint_states()
+                check_sensor_topics(spec)
             elif kind in VALUE_CHECKS:
                 VALUE_CHECKS[kind](NamedValue(argument=each.name, value=value, spec=spec, values=values))
         except MissingExtraError:
@@ -59,6 +61,8 @@ def _check_base(named: NamedValue) -> None:
     try:
         told = loads(card.read_bytes())
         robot, digest = str(told["robot"]), str(told["spec_digest"])
+        sensors = told.get("sensors", ())
+        difference = describe_sensor_difference(sensors, spec, "the base") if spec is not None else ""
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise SnapshotError(f"{card} is not a card of a base: {error}. Copy the base again") from error
     if spec is not None and digest != spec.compute_digest():
@@ -76,8 +80,9 @@ def _check_base(named: NamedValue) -> None:
             else f"train it first: wm-robot train {given}"
         )
         raise SnapshotError(
-            f"this base was trained for robot '{robot}'{then}; the robot is '{spec.name}'. "
-            f"Write robot:={robot}, or {use}"
+            f"this base was trained for robot '{robot}'{then}; the robot is '{spec.name}'"
+            + (f": {difference}" if difference else "")
+            + f". Write robot:={robot}, or {use}"
         )
 
 

@@ -47,14 +47,22 @@ def make_time_message(stamp: int) -> Time:
     return Time(sec=int(stamp // NS_PER_S), nanosec=int(stamp % NS_PER_S))
 
 
-def decode_observation_message(message: JointState, spec: RobotSpec) -> Observation:
-    """Convert a message to an observation, float32, in the order of the spec.
+def decode_joint_message(message: JointState, spec: RobotSpec) -> np.ndarray:
+    """Convert a message to the channels of the joints, float32, in the order of the spec.
 
     Raises:
         BadMessageError: See `joint_message.decode_observation`.
     """
-    values = joint_message.decode_observation(message, spec).astype(np.float32)
-    return Observation(stamp=read_stamp(message) / NS_PER_S, values=values)
+    return joint_message.decode_observation(message, spec).astype(np.float32)
+
+
+def decode_observation_message(message: JointState, spec: RobotSpec) -> Observation:
+    """Convert a message to the observation of a robot that senses its joints alone, float32.
+
+    Raises:
+        BadMessageError: See `joint_message.decode_observation`.
+    """
+    return Observation(stamp=read_stamp(message) / NS_PER_S, values=decode_joint_message(message, spec))
 
 
 def decode_action_message(message: JointState, spec: RobotSpec) -> np.ndarray:
@@ -76,9 +84,10 @@ def decode_goal_message(message: Any, decoder: GoalDecoder) -> np.ndarray:
 
 
 def make_observation_message(values: np.ndarray, spec: RobotSpec, stamp: int) -> JointState:
-    """Convert an observation `O` to a message; the stamp is in ns."""
+    """Convert the joints of an observation `O` to a message; the stamp is in ns. Other sensors have own messages."""
     message = _make_joint_message(spec.joint_names, stamp)
-    for field, part in zip(spec.interfaces, np.split(values, len(spec.interfaces)), strict=True):
+    joints = values[: len(spec.joints) * len(spec.interfaces)]
+    for field, part in zip(spec.interfaces, np.split(joints, len(spec.interfaces)), strict=True):
         setattr(message, field, _make_double_array(part))
     return message
 

@@ -1,7 +1,7 @@
 """Agent inputs: subscriptions that give aligned observations, transitions and goals."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from contextlib import ExitStack
 from copy import copy
 from dataclasses import replace
@@ -28,6 +28,7 @@ from wm_robot_ros.middleware.qos import SENSOR_QOS
 from wm_robot_ros.middleware.subscriptions import LatestSubscription, PublisherLock
 from wm_robot_ros.nodes.agent_parameters import AgentParameters
 from wm_robot_ros.nodes.input_health import InputHealth, InputRequirements
+from wm_robot_ros.nodes.sensor_inputs import SensorInputs
 
 GRIPPER_TASK = Task(reward="reach", goal=3)
 """Task whose targets are received, and not used, by an agent whose task has no goal."""
@@ -47,6 +48,9 @@ class InputReceiver(InputRequirements, Protocol):
 
     def learn_late_transition(self) -> None:
         """Use an applied command that arrived after its observation."""
+
+    def find_frozen(self, obs: np.ndarray) -> Collection[str]:
+        """Find the readings of an observation `O` that are frozen; see `Agent.find_frozen`."""
 
 
 class AgentInputs:
@@ -84,6 +88,7 @@ class AgentInputs:
             String, "plant/intervention", self._on_intervention, qos_events
         )
         applied = self._create_latest_subscription("applied_command", self._on_applied, self._applied_lock)
+        self.sensors = SensorInputs(node, spec, throttled_log, resources, is_used=self._uses_sensors)
         sensed = self._create_latest_subscription(
             "joint_states", self._on_observation, self._observation_lock
         )
@@ -102,11 +107,13 @@ class AgentInputs:
             applied=applied.subscription,
             target=target,
             target_requirement=self._goal_decoder.requirement,
+            sensors=self.sensors,
         )
 
     def start_empty(self) -> None:
         """Discard all earlier messages, as at activation."""
         self.assembler.reset()
+        self.sensors.reset()
         for speaker in (self._observation_lock, self._applied_lock):
             speaker.reset_lock()
         self.health.restart_wait()
@@ -184,6 +191,10 @@ class AgentInputs:
             self.assembler.rejections.count_rejection(RejectionReason.SOURCE)
         return refused
 
+    def _uses_sensors(self, now: int) -> bool:
+        """Whether messages of sensors that arrive at a time in ns are used."""
+        return self._receiver.is_active and self.health.clock.is_running(now)
+
     def _on_target(self, message: Any) -> None:
         last, now = self._goal[0] if self._goal else 0, self._read_clock()
         has_stamp = self._goal_decoder.has_stamp
@@ -228,16 +239,19 @@ class AgentInputs:
             self.health.observation_monitor.record_rejection(refusal, STAMP_FAULTS[refusal])
             return
         try:
-            obs = convert.decode_observation_message(message, self._spec).values
+            joints = convert.decode_joint_message(message, self._spec)
         except BadMessageError as error:
             self._reject_message(self.health.observation_monitor, error.reason, str(error))
             return
-        if self.assembler.add_observation(stamp, self._read_clock(), obs) is None:
-            self._observation_lock.lock_to(source)
-            moment = time.monotonic()
-            self.health.observation_monitor.record_use(moment)
+        self._observation_lock.lock_to(source)
+        moment = time.monotonic()
+        self.health.observation_monitor.record_use(moment)
+        found = self.sensors.assemble(stamp, now, joints, find_frozen=self._receiver.find_frozen)
+        if not found.is_valid:
+            return
+        if self.assembler.add_observation(stamp, self._read_clock(), found.values, found.is_new) is None:
             age = max(0, self._read_clock() - stamp) / 1e9
-            self._receiver.act_on_observation(stamp, obs, moment + self._spec.dt - age)
+            self._receiver.act_on_observation(stamp, found.values, moment + self._spec.dt - age)
 
     def _reject_message(self, monitor: InputMonitor, reason: RejectionReason, text: str) -> None:
         """Count a rejected message, and log the reason."""

@@ -34,6 +34,7 @@ from wm_robot_ros.middleware.node_runtime import (
     use_real_time,
 )
 from wm_robot_ros.middleware.parameters import warn_about_unknown
+from wm_robot_ros.middleware.sensor_messages import check_sensor_topics
 from wm_robot_ros.nodes.agent_parameters import AgentParameters
 from wm_robot_ros.nodes.configured_agent import ConfiguredAgent
 from wm_robot_ros.state_api.final_save import hold_until_saved
@@ -76,7 +77,7 @@ class AgentNode(LifecycleNode):
         """Load the base, warm up, check the saved state, and create the topics."""
         self.session.check_place()
         spec = load_spec(self.config.robot)
-        spec.check_joint_states()
+        check_sensor_topics(spec)
         life_config = self.config.agent
         life_config = replace(life_config, task=life_config.task or next(iter(spec.tasks), ""))
         spec = complete_tasks(spec, life_config)

@@ -77,6 +77,7 @@ class AgentStatus:
             "degraded_steps": loop.deadline_budget.degraded_steps,
             "lifetime": dict(agent.counters),
             "surprise": loop.surprise,
+            "sensor_faults": inputs.sensors.find_faults() if loop.active else {},
             "rejected": inputs.assembler.rejections.to_dict(),
             "latency": loop.latency.to_dict(),
             "act": loop.act_time.to_dict(),
@@ -100,10 +101,12 @@ class AgentStatus:
         self._sources.inputs.check_inputs()
         report = self._sources.robot_agent.report()
         stamp = int(self._node.get_clock().now().nanoseconds)
+        sensors = self._sources.inputs.sensors
         components = (
             self._describe_inference(),
             self._describe_observations(),
             self._describe_lifetime(report),
+            *(sensors.describe_diagnostics(self._name) if self._sources.loop.active else ()),
         )
         self._diagnostics.publish(
             convert.make_diagnostics_message(stamp, self._sources.spec.name, components)

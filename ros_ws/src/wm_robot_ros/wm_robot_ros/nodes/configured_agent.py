@@ -1,7 +1,7 @@
 """Configured agent: an agent over ROS with its inputs, outputs, control loop, state session and status."""
 
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
@@ -49,6 +49,7 @@ class ConfiguredAgent:
         resources: Stack that destroys each part when it closes.
         """
         self._node, self._config, self._session = node, config, session
+        self._agent = robot_agent.agent
         self.needs_goal = spec.find_task(config.agent.task).goal > 0
         """Whether the task has a goal; without a goal such an agent does not act."""
         self._outputs = AgentOutputs(node, spec, resources)
@@ -118,6 +119,10 @@ class ConfiguredAgent:
         """Act on an observation, and learn from the transition that led to it; see `InputReceiver`."""
         self.loop.expect_observation(next_due)
         self.loop.run_guarded(self._run_step, stamp, obs)
+
+    def find_frozen(self, obs: np.ndarray) -> Collection[str]:
+        """Find the readings of an observation that are frozen; see `InputReceiver`."""
+        return self._agent.find_frozen(obs)
 
     def learn_late_transition(self) -> None:
         """Learn from one transition, if the agent has already acted on its last observation."""

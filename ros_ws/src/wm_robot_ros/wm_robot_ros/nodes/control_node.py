@@ -8,6 +8,7 @@ spec.
 
 import time
 from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any
 
@@ -43,8 +44,11 @@ from wm_robot_ros.middleware.node_runtime import (
 )
 from wm_robot_ros.middleware.parameters import declare_parameter, warn_about_unknown
 from wm_robot_ros.middleware.qos import HEARTBEAT_QOS, LATCHED_QOS, OUTPUT_QOS
+from wm_robot_ros.middleware.sensor_messages import check_sensor_topics
 from wm_robot_ros.middleware.subscriptions import LatestSubscription, PublisherLock
 from wm_robot_ros.nodes.command_subscription import CommandParameters, CommandSubscription
+from wm_robot_ros.nodes.controller_driver import ControllerDriver
+from wm_robot_ros.nodes.sensor_inputs import SensorInputs
 
 NODE_NAME = "plant"
 GUARDED_WAIT = 0.005
@@ -98,28 +102,6 @@ class ControlParameters:
         )
 
 
-class ControllerDriver:
-    """Plant driver for the gate: the newest observation, and the command topic of the controllers."""
-
-    def __init__(self, spec: RobotSpec, first: Observation, send: Callable[[np.ndarray], None]):
-        self.spec, self.newest_obs, self._send = spec, first, send
-        self.follow_measured()
-
-    def follow_measured(self) -> None:
-        """Set the action in force to the measured positions, while other software moves the robot."""
-        places = dict(zip(self.spec.observation_names, self.newest_obs.values, strict=True))
-        told = [places[f"{a.joint}/position"] if a.is_servo else 0.0 for a in self.spec.actuators]
-        self.last_action = np.clip(np.array(told, np.float32), self.spec.action_low, self.spec.action_high)
-
-    def read(self) -> Observation:
-        return self.newest_obs
-
-    def drive(self, action: np.ndarray) -> np.ndarray:
-        self._send(action)
-        self.last_action = np.asarray(action, np.float32)
-        return self.last_action
-
-
 class ControlNode(Node):
     """Node between an agent and the controllers of ros2_control."""
 
@@ -134,7 +116,7 @@ class ControlNode(Node):
         self.config = config = ControlParameters.declare_parameters(self)
         warn_about_unknown(self)
         self.spec = spec = load_spec(config.robot)
-        spec.check_joint_states()
+        check_sensor_topics(spec)
         if config.command_kind not in COMMAND_KINDS:
             raise ConfigError(
                 f"command.kind is '{config.command_kind}'; it must be one of {sorted(COMMAND_KINDS)}"
@@ -173,6 +155,11 @@ class ControlNode(Node):
         self._states_lock = PublisherLock(
             self, config.states_topic, self.commands.throttled_log, block_rejected=False
         )
+        self._sensors = SensorInputs(
+            self, spec, self.commands.throttled_log, ExitStack(), is_used=self.commands.clock.is_running
+        )
+        """Sensors beyond the joints; the gate decides by the required ones."""
+        self._sensors_missing = list[str]()
         states = LatestSubscription(
             self,
             JointState,
@@ -221,14 +208,15 @@ class ControlNode(Node):
 
     def _on_states(self, message: JointState, source: bytes) -> None:
         try:
-            values = convert.decode_observation_message(message, self.spec).values
+            joints = convert.decode_joint_message(message, self.spec)
         except BadMessageError as error:
             self.rejections.count_rejection(error.reason)
             self._states_monitor.record_rejection(error.reason, str(error))
             return
         self._states_lock.lock_to(source)
         # Stamped by the clock of this computer, because the robot's computer may have another clock.
-        obs = Observation(stamp=time.monotonic(), values=values)
+        now = self._read_clock()
+        obs = Observation(stamp=time.monotonic(), values=self._sensors.assemble(now, now, joints).values)
         self._states_monitor.record_use(obs.stamp)
         if self._driver is not None:
             self._driver.newest_obs = obs
@@ -263,19 +251,24 @@ class ControlNode(Node):
             return self._states_monitor.description or self._states_monitor.check_input(True)
         if self._description_faults is None and self._description_monitor is not None:
             return self._description_monitor.description or self._description_monitor.check_input(True)
-        return "; ".join(self._description_faults or [])
+        return "; ".join([*(self._description_faults or []), *self._sensors_missing])
 
     def _check_inputs(self) -> None:
         """Check states and description of the robot, and log missing ones."""
         self._states_monitor.check_input(self.robot is None or self._states_monitor.silence > MAX_SILENCE)
         if self._description_monitor is not None:
             self._description_monitor.check_input(self._description_faults is None)
+        self._sensors_missing = self._sensors.check_sensors()
 
     @property
     def _inputs_missing(self) -> list[str]:
         """Missing inputs at the last check, from the robot and from the agent."""
         inputs = [self._states_monitor, *([self._description_monitor] if self._description_monitor else [])]
-        return [*(each.description for each in inputs if each.description), *self.commands.inputs_missing]
+        return [
+            *(each.description for each in inputs if each.description),
+            *self._sensors_missing,
+            *self.commands.inputs_missing,
+        ]
 
     def _on_armed(self) -> None:
         self._states_lock.accept_new_publisher(silent=self._has_old_observation())

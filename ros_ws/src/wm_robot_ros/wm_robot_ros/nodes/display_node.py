@@ -56,7 +56,6 @@ class DisplayNode(Node):
         self.spec = load_spec(
             declare_parameter(self, "robot", "arm", "name of a robot that ships, or path of its spec")
         )
-        self.spec.check_joint_states()
         self._prefix = declare_parameter(self, "frame_prefix", "", "prefix of frame names, such as `left/`")
         describe = declare_parameter(
             self,

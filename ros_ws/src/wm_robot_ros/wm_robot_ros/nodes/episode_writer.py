@@ -1,34 +1,28 @@
 """Episode writer: splits the recorded messages of robots into episode files, next to the session file."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 
 from rclpy.serialization import deserialize_message
 
-from wm_robot.recording.episode_file import EpisodeOrigin
 from wm_robot.recording.episode_folder import EpisodeFolder, SalvageResult
-from wm_robot.recording.episode_splitter import TOPIC_TYPES, EpisodeSplitter, get_goal_size
+from wm_robot.recording.episode_origin import EpisodeOrigin
+from wm_robot.recording.episode_splitter import EpisodeSplitter, get_goal_size, list_topic_types
 from wm_robot.recording.open_episode import OpenEpisode
+from wm_robot.recording.robot_topics import resolve_topic
 from wm_robot.spec import RobotSpec
 
 
 class EpisodeWriter:
-    """Writer of the episodes of several robots with one spec. Use it in one thread only."""
+    """Writer of the episodes of several robots. Use it in one thread only."""
 
     def __init__(
-        self,
-        folder: Path,
-        spec: RobotSpec,
-        robots: Sequence[str],
-        message_types: Mapping[str, type],
-        *,
-        source: str,
+        self, folder: Path, robots: Mapping[str, tuple[RobotSpec, Mapping[str, type]]], *, source: str
     ):
         """Args:
         folder: Folder with one subfolder for each namespace.
-        robots: Namespaces of the robots.
-        message_types: Message type of each topic, by the topic's name in a namespace; other topics are ignored.
+        robots: Namespace → spec, and message type of each topic by its name there; other topics are ignored.
         source: Name of the session file.
 
         Raises:
@@ -38,34 +32,38 @@ class EpisodeWriter:
         """Episodes that a killed recorder left, and that were recovered."""
         self.first_rejections: dict[str, str] = {}
         """First rejection reason of each robot that had one."""
-        self._message_types = message_types
         self._folders: list[EpisodeFolder] = []
-        self._splitters: dict[str, EpisodeSplitter[OpenEpisode]] = {}
+        self._splitters: list[EpisodeSplitter[OpenEpisode]] = []
+        self._receivers: dict[str, list[tuple[EpisodeSplitter[OpenEpisode], str, type]]] = {}
+        """Topic → splitters that process it, each with its name in the namespace of the robot, and its type."""
         self._open_episodes: set[OpenEpisode] = set()
-        origin = EpisodeOrigin.from_robot(spec, source=source)
-        for robot in robots:
+        for robot, (spec, message_types) in robots.items():
+            origin = EpisodeOrigin.from_robot(spec, source=source)
             place = EpisodeFolder(folder / robot)
             self.recovered += place.salvage_results
             self._folders.append(place)
-            self._splitters[robot] = EpisodeSplitter(
+            splitter = EpisodeSplitter(
                 spec,
                 partial(self._begin_episode, place, origin, get_goal_size(spec)),
                 partial(self._end_episode, place),
             )
+            self._splitters.append(splitter)
+            for name in list_topic_types(spec).keys() & message_types.keys():
+                receiver = splitter, name, message_types[name]
+                self._receivers.setdefault(resolve_topic(robot, name), []).append(receiver)
 
-    def add_message(self, topic: str, data: bytes) -> None:
+    def add_message(self, topic: str, data: bytes, received: int) -> None:
         """Add a raw message to the episode of its robot; other topics are ignored.
+
+        Args:
+            received: Time of its receipt, in ns.
 
         Raises:
             SpecError: If the plant reports another robot.
             OSError: If an episode cannot be written.
         """
-        for robot, cutter in self._splitters.items():
-            prefix = f"/{robot}/".replace("//", "/")
-            name = topic.removeprefix(prefix)
-            if topic.startswith(prefix) and name in TOPIC_TYPES and name in self._message_types:
-                cutter.process_message(name, deserialize_message(data, self._message_types[name]))
-                return
+        for splitter, name, kind in self._receivers.get(topic, ()):
+            splitter.process_message(name, deserialize_message(data, kind), received)
 
     def flush_episodes(self) -> None:
         """Write all steps durably: after this call they survive a power cut."""
@@ -75,8 +73,8 @@ class EpisodeWriter:
     def close_folders(self) -> None:
         """End the open episodes, and unlock the folders."""
         try:
-            for cutter in self._splitters.values():
-                cutter.end_episode()
+            for splitter in self._splitters:
+                splitter.end_episode()
         finally:
             for place in self._folders:
                 place.close()

@@ -10,6 +10,7 @@ from wm_robot.streams.throttled_log import ThrottledLog
 from wm_robot.streams.transition_assembler import StampedTransition
 from wm_robot.streams.unusable_transitions import UnusableTransitions
 from wm_robot_ros.middleware.input_monitor import MAX_SILENCE, InputMonitor, NodeClock, join_sentences
+from wm_robot_ros.nodes.sensor_inputs import SensorInputs
 
 MAX_SHARE_WITHOUT_TARGET = 0.1
 """Share of observations without a target above which the missing target is reported."""
@@ -32,7 +33,7 @@ class InputRequirements(Protocol):
 
 
 class InputHealth:
-    """Monitor of clock, observations, applied commands and targets; checked about once a second."""
+    """Monitor of clock, observations, sensors, applied commands and targets; checked about once a second."""
 
     def __init__(
         self,
@@ -47,6 +48,7 @@ class InputHealth:
         applied: Subscription,
         target: Subscription,
         target_requirement: str,
+        sensors: SensorInputs,
     ):
         """Args:
         period: Control period, in s.
@@ -55,6 +57,7 @@ class InputHealth:
         target_requirement: See `GoalDecoder.requirement`.
         """
         self._node, self._requirements, self._throttled_log = node, requirements, throttled_log
+        self._sensors = sensors
         self._period, self._target_max_age, self._min_subscribers = period, target_max_age, min_subscribers
         self.clock = NodeClock(node, throttled_log, period)
         self.unusable_transitions = UnusableTransitions(period)
@@ -121,6 +124,7 @@ class InputHealth:
             unobserved,
             unapplied,
             untargeted,
+            *(self._sensors.check_sensors() if active and not still else ()),
             self._describe_missing_subscribers(active and not (blind or lame)),
         )
         self.missing = [words for words in found if words]

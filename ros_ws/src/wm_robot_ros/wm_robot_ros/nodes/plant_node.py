@@ -49,7 +49,9 @@ from wm_robot_ros.middleware.node_runtime import (
 )
 from wm_robot_ros.middleware.parameters import declare_parameter, warn_about_unknown
 from wm_robot_ros.middleware.qos import HEARTBEAT_QOS, LATCHED_QOS, OUTPUT_QOS
+from wm_robot_ros.middleware.sensor_messages import check_sensor_topics
 from wm_robot_ros.nodes.command_subscription import CommandParameters, CommandSubscription
+from wm_robot_ros.nodes.sensor_outputs import SensorOutputs
 from wm_robot_sim import make_robot
 from wm_robot_sim.task_goals import TaskGoals
 from wm_robot_sim.world_parameter import parse_world
@@ -148,7 +150,7 @@ class PlantNode(Node):
         self.config = config = PlantParameters.declare_parameters(self)
         warn_about_unknown(self)
         self.spec = spec = self._load_spec()
-        spec.check_joint_states()
+        check_sensor_topics(spec)
         self.robot = make_robot(spec, parse_world(config.world, spec, seed=config.seed), seed=config.seed)
         self._changed_world = parse_world(config.change_world, spec, seed=config.seed + 1)
         task = spec.tasks.get(config.task or next(iter(spec.tasks), ""), Task(reward="none"))
@@ -179,6 +181,7 @@ class PlantNode(Node):
         self._has_subscribers = False
         """Whether there have been enough subscribers."""
 
+        self._sensor_outputs = SensorOutputs(self, spec)
         self._observation_publisher = self.create_publisher(JointState, "joint_states", OUTPUT_QOS)
         self._applied_publisher = self.create_publisher(JointState, "applied_command", OUTPUT_QOS)
         goal_type = self._goal_encoder.goal_type if self._goal_encoder else "PointStamped"
@@ -226,14 +229,15 @@ class PlantNode(Node):
         commands = self.commands
         self._num_periods += commands.remote.has_started
         goal = self._goals.compute_goal(self._num_periods)
-        observation = self.robot.read().values
+        observation, readings = self.robot.read().values, self.robot.take_readings()
         if applied is None or not commands.clock.is_running(self._read_clock()):
             # The agent would act on invalid stamps, and learn from them.
             return
         if not self._check_subscribers():
             return
+        # The joints come last, so that sensors, target and applied command arrive before them.
+        self._sensor_outputs.publish_readings(self._read_clock(), readings)
         stamp = commands.make_stamp()
-        # The observation comes last, so that target and applied command arrive before it.
         commands.publish_intervention(stamp, violations)
         if self._goal_encoder:
             self._goal.publish(convert.make_goal_message(goal, self._goal_encoder, stamp))

@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,9 +24,11 @@ from sensor_msgs.msg import JointState
 from std_msgs.msg import Float64, String
 
 from wm_robot.errors import ConfigError
+from wm_robot.recording.robot_topics import resolve_topic
 from wm_robot.recording.session_file import FLUSH_PERIOD, SessionWriter
 from wm_robot.robots import load_spec
-from wm_robot.spec import RobotSpec
+from wm_robot.spec import RobotSpec, Task
+from wm_robot.streams.sensor_message import list_message_sensors
 from wm_robot.tasks.goal_types import check_goal_type
 from wm_robot_ros.middleware import convert
 from wm_robot_ros.middleware.idle_tasks import create_steady_timer
@@ -39,6 +42,7 @@ from wm_robot_ros.middleware.node_runtime import (
 )
 from wm_robot_ros.middleware.parameters import declare_parameter, warn_about_unknown
 from wm_robot_ros.middleware.qos import LATCHED_QOS
+from wm_robot_ros.middleware.sensor_messages import check_sensor_topics, find_message_class
 from wm_robot_ros.nodes.status_summary import StatusSummary, encode_summaries
 
 if TYPE_CHECKING:
@@ -59,11 +63,39 @@ TOPICS: Mapping[str, tuple[type, QoSProfile]] = {
     "ground_truth/gripper": (PointStamped, RECORD_QOS),
     "ground_truth/event": (String, LATCHED_QOS),
 }
-"""Recorded topics of each robot, by name in its namespace. The type of `target` depends on the task."""
+"""Recorded topics of each robot, by name in its namespace, besides those of its sensors. The type of `target` depends
+on the task."""
 SHARED: Mapping[str, tuple[type, QoSProfile]] = {"/diagnostics": (DiagnosticArray, RECORD_QOS)}
 QUEUE_CAPACITY = 20_000
 """Capacity of the queue, in messages: half a minute of two robots."""
 END_OF_QUEUE = object()
+
+
+@dataclass(frozen=True, kw_only=True)
+class RecordedRobot:
+    """Robot that is recorded."""
+
+    spec: RobotSpec
+    task: Task | None
+    """Task whose goals are recorded; None for a robot without tasks."""
+    kinds: Mapping[str, type]
+    """Recorded topic, as in `TOPICS` or the spec → message type."""
+
+    @classmethod
+    def load(cls, model: str, task_name: str) -> "RecordedRobot":
+        """Load a robot by its name or the path of its spec.
+
+        Raises:
+            SpecError: If the spec cannot be read, or its sensors cannot be received.
+        """
+        spec = load_spec(model)
+        check_sensor_topics(spec)
+        kinds = {name: kind for name, (kind, _) in TOPICS.items()}
+        kinds |= {each.topic: find_message_class(each) for each in list_message_sensors(spec).values()}
+        task = spec.tasks.get(task_name or next(iter(spec.tasks), ""))
+        if task is not None and task.goal:
+            kinds["target"] = convert.GOAL_MESSAGES[check_goal_type(spec, task)]
+        return cls(spec=spec, task=task, kinds=kinds)
 
 
 class SessionThread:
@@ -148,7 +180,7 @@ class SessionThread:
                 writer.write(channels[topic], stamp, data)
                 if self._episodes:
                     with self._catch_episode_errors():
-                        self._episodes.add_message(topic, data)
+                        self._episodes.add_message(topic, data, stamp)
             if time.monotonic() >= due:
                 writer.flush()
                 if self._episodes:
@@ -187,7 +219,8 @@ class RecorderNode(Node):
             self,
             "robot",
             "arm",
-            "for episodes, goals and summary: name of a robot that ships, or path of its spec",
+            "for sensors, episodes, goals and summary: name of a robot that ships, or path of its spec; or one for "
+            "each of `robots`, separated by commas",
         )
         task_name = declare_parameter(
             self, "task", "", "task whose goals are recorded; empty: the first one of the robot's spec"
@@ -209,37 +242,46 @@ class RecorderNode(Node):
             raise ConfigError(f"{path} exists already; move it, or set path to another file")
         self.path = path
         self._offered_qos: dict[str, str] = {}
-        spec = load_spec(model)
-        task = spec.tasks.get(task_name or next(iter(spec.tasks), ""))
-        self._kinds = {name: kind for name, (kind, _) in TOPICS.items()}
-        if task is not None and task.goal:
-            self._kinds["target"] = convert.GOAL_MESSAGES[check_goal_type(spec, task)]
-        self._summary = StatusSummary(spec, task) if summary else None
-        for robot in robots:
-            namespace = f"/{robot.strip('/ ')}".rstrip("/")
-            for name, (_, qos) in TOPICS.items():
-                self._subscribe_raw(f"{namespace}/{name}", self._kinds[name], qos)
-        for topic, (kind, qos) in SHARED.items():
-            self._subscribe_raw(topic, kind, qos)
-        if self._summary:
+        names = [robot.strip("/ ") for robot in robots]
+        models = [each.strip() for each in model.split(",")]
+        if len(models) not in (1, len(names)):
+            raise ConfigError(
+                f"robot has {len(models)} specs for {len(names)} robots; give one, or one for each"
+            )
+        loaded = {each: RecordedRobot.load(each, task_name) for each in dict.fromkeys(models)}
+        self._robots = {name: loaded[models[number % len(models)]] for number, name in enumerate(names)}
+        self._summaries: dict[str, StatusSummary] = {}
+        """Of each robot; empty if there is no summary."""
+        if summary:
+            self._summaries = {
+                name: StatusSummary(each.spec, each.task) for name, each in self._robots.items()
+            }
+        recorded: dict[str, tuple[type, QoSProfile, StatusSummary | None]] = {
+            topic: (kind, qos, None) for topic, (kind, qos) in SHARED.items()
+        }
+        for name, robot in self._robots.items():
+            for topic, kind in robot.kinds.items():
+                qos = TOPICS[topic][1] if topic in TOPICS else RECORD_QOS
+                recorded[resolve_topic(name, topic)] = kind, qos, self._summaries.get(name)
+        for topic, (kind, qos, of_robot) in recorded.items():
+            self._subscribe_raw(topic, kind, qos, of_robot)
+        if summary:
             self._summary_file = Path(summary).open("w", encoding="utf-8")
-            self._robots = [robot.strip("/ ") for robot in robots]
             create_steady_timer(self, 1.0 / rate, self._write_summary)
-        names = [name.strip("/ ") for name in robots]
         self.scribe = SessionThread(
-            path, episodes=self._make_episode_writer(episodes, spec, names, path) if episodes else None
+            path, episodes=self._make_episode_writer(episodes, path) if episodes else None
         )
         self.get_logger().info(f"recording {', '.join(robots) or 'one robot'} to {path}")
 
-    def _make_episode_writer(
-        self, folder: str, spec: RobotSpec, names: list[str], path: Path
-    ) -> "EpisodeWriter":
+    def _make_episode_writer(self, folder: str, path: Path) -> "EpisodeWriter":
         # Imported here, so that a recorder without episodes does not need it.
         from wm_robot_ros.nodes.episode_writer import EpisodeWriter
 
-        # Episodes have goals that are points.
-        kinds = {name: kind for name, kind in self._kinds.items() if name != "target" or kind is PointStamped}
-        scribe = EpisodeWriter(Path(folder), spec, names, kinds, source=path.name)
+        scribe = EpisodeWriter(
+            Path(folder),
+            {name: (robot.spec, _select_episode_kinds(robot)) for name, robot in self._robots.items()},
+            source=path.name,
+        )
         for one in scribe.recovered:
             self.get_logger().warning(f"{one.path}: {one.fault}; {one.steps} steps were recovered")
         create_steady_timer(self, 1.0, self._log_episode_error)
@@ -249,10 +291,11 @@ class RecorderNode(Node):
         if self.scribe.episodes_error:
             self.get_logger().error(f"no more episodes: {self.scribe.episodes_error}", once=True)
 
-    def _subscribe_raw(self, topic: str, kind: type, qos: QoSProfile) -> None:
-        self.create_subscription(kind, topic, self._make_callback(topic, _format_type(kind)), qos, raw=True)
+    def _subscribe_raw(self, topic: str, kind: type, qos: QoSProfile, summary: StatusSummary | None) -> None:
+        callback = self._make_callback(topic, _format_type(kind), summary)
+        self.create_subscription(kind, topic, callback, qos, raw=True)
 
-    def _make_callback(self, topic: str, kind: str) -> Callable[[bytes], None]:
+    def _make_callback(self, topic: str, kind: str, summary: StatusSummary | None) -> Callable[[bytes], None]:
         def record_message(data: bytes) -> None:
             # Requested once, when a publisher exists.
             if topic not in self._offered_qos:
@@ -260,21 +303,24 @@ class RecorderNode(Node):
                     [one.qos_profile for one in self.get_publishers_info_by_topic(topic)]
                 )
             self.scribe.add_message(topic, kind, data, self._offered_qos[topic])
-            if self._summary:
-                self._summary.add_message(topic, data)
+            if summary:
+                summary.add_message(topic, data)
 
         return record_message
 
     def _write_summary(self) -> None:
-        assert self._summary
+        found = {robot: summary.summarise_robot(robot) for robot, summary in self._summaries.items()}
         try:
-            self._summary_file.write(
-                encode_summaries({robot: self._summary.summarise_robot(robot) for robot in self._robots})
-            )
+            self._summary_file.write(encode_summaries(found))
             self._summary_file.flush()
         # The summary is only for display; the recording continues without it.
         except OSError as error:
             self.get_logger().error(f"no status summary: {error}", once=True)
+
+
+def _select_episode_kinds(robot: RecordedRobot) -> dict[str, type]:
+    """Select the topics of episodes, whose goals are points."""
+    return {name: kind for name, kind in robot.kinds.items() if name != "target" or kind is PointStamped}
 
 
 def _find_free_path(path: Path) -> Path:

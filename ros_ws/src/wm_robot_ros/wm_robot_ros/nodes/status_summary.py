@@ -78,14 +78,18 @@ class StatusSummary:
                 obs, action = np.zeros(self._spec.obs_dim), np.zeros(self._spec.action_dim)
             else:
                 message = self._decode(f"/{robot}/joint_states", JointState)
-                obs, stamp = decode_observation(message, self._spec), read_stamp(message)
+                joints, stamp = decode_observation(message, self._spec), read_stamp(message)
+                obs = np.full(self._spec.obs_dim, np.nan)
+                obs[: len(joints)] = joints
                 action = decode_action(self._decode(f"/{robot}/applied_command", JointState), self._spec)
             if self._decoder is not None:
                 kind = convert.GOAL_MESSAGES[self._decoder.goal_type]
                 goal = self._decoder.decode(self._decode(f"/{robot}/target", kind))
         except (KeyError, BadMessageError):
             return {}
-        return {"stamp": stamp, "error": float(self._task_error.measure(obs, action, obs, goal, gripper))}
+        error = float(self._task_error.measure(obs, action, obs, goal, gripper))
+        # Joint states say nothing of a task of other sensors.
+        return {"stamp": stamp, "error": error} if np.isfinite(error) else {}
 
     def _decode(self, topic: str, kind: type) -> Any:
         return deserialize_message(self._newest[topic], kind)

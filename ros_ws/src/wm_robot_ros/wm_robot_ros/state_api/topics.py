@@ -15,6 +15,7 @@ from wm_robot.store.store import parse_reference
 from wm_robot.streams.transition_assembler import StampedTransition
 from wm_robot_ros.middleware.convert import BASE_FRAME, make_duration_message, make_time_message
 from wm_robot_ros.middleware.qos import OUTPUT_QOS
+from wm_robot_ros.state_api.channel_units import list_channel_units
 from wm_robot_ros.state_api.messages import flatten_floats
 from wm_robot_ros.state_api.served_agent import ServedAgent
 
@@ -25,7 +26,6 @@ STATUS_PERIOD = 0.5
 """Time between two messages of `~/lifetime`, in s."""
 PLAN_PERIOD = 0.2
 """Time between two messages of `~/plan`, in s. Predicting a plan takes time of the loop, so the rate is low."""
-UCUM_UNITS = {"position": "rad", "velocity": "rad/s", "effort": "N.m"}
 
 
 class LifetimeTopics:
@@ -39,7 +39,7 @@ class LifetimeTopics:
         self._remove_task = agent.idle_tasks.add_periodic(STATUS_PERIOD, self._publish_status)
         self._next_plan = 0.0
         self._channels = list(agent.spec.observation_names)
-        self._units = [UCUM_UNITS[name.rpartition("/")[2]] for name in self._channels]
+        self._units = list_channel_units(agent.spec)
 
     def destroy_all(self) -> None:
         self._remove_task()

@@ -58,8 +58,10 @@ class MonitoredBackend:
         if step.valid.all():
             apart = step.next_obs - expected.mean
             nll = apart**2 / np.exp(expected.log_variance) + expected.log_variance + np.log(2 * np.pi)
-            self._nll.append(float(0.5 * nll.mean()))
-            self._error.append(float(((apart / self._unit) ** 2).mean()))
+            # Where a sensor had no reading, the prediction itself is in its place.
+            known = ... if step.measured is None else step.measured > 0
+            self._nll.append(float(0.5 * nll[known].mean()))
+            self._error.append(float(((apart / self._unit) ** 2)[known].mean()))
         self._on_step()
         return expected, after
 
@@ -104,7 +106,8 @@ def evaluate_states(
     """Compute the prediction errors of saved states on recordings, with each state updated along them."""
     place = Store(store)
     heads = [place.resolve(reference) for reference in references]
-    stretches = _select_long_episodes(load_recordings([Path(path) for path in recordings], spec, robot))
+    episodes = load_recordings([Path(path) for path in recordings], spec, robot)
+    stretches = _select_long_episodes(episodes, spec)
     steps = sum(stretch.num_steps for stretch in stretches)
     teller, rows = WorkerProgress(steps * len(heads)), []
     for head in heads:
@@ -140,13 +143,14 @@ def assimilate_and_save(
     theirs = load_recordings([Path(path) for path in recordings], spec, robot)
     mine = load_recordings([Path(path) for path in own_recordings], spec, own_robot)
     (_, mine_kept), (taken, theirs_kept) = (
-        split_held_out([RecordedSteps.from_episode(each) for each in episodes]) for episodes in (mine, theirs)
+        split_held_out([RecordedSteps.from_episode(each, spec) for each in episodes])
+        for episodes in (mine, theirs)
     )
     lived, held_out = (sum(each.num_steps for each in part) for part in (taken, [*mine_kept, *theirs_kept]))
     teller = WorkerProgress(lived + 2 * held_out)
     teller.current_work = f"{lived} steps, and {held_out} held out"
     lives = MonitoredBackend(load_model_backend(folder, base), base, teller.count_step)
-    after, verdict = try_assimilation(base.model, lives, state, mine, theirs)
+    after, verdict = try_assimilation(base.model, lives, state, mine, theirs, spec)
     saved = ""
     if branch and verdict.is_accepted:
         note = "assimilated " + ", ".join(Path(path).name for path in recordings)
@@ -160,14 +164,14 @@ def assimilate_and_save(
     }
 
 
-def _select_long_episodes(episodes: Sequence[Episode]) -> list[RecordedSteps]:
+def _select_long_episodes(episodes: Sequence[Episode], spec: RobotSpec) -> list[RecordedSteps]:
     """Select the episodes that have steps left after the excluded first part.
 
     Raises:
         SpecError: If no episode is long enough.
     """
     least = SETTLE_STEPS + HORIZON + 1
-    found = [RecordedSteps.from_episode(each) for each in episodes if len(each) >= least]
+    found = [RecordedSteps.from_episode(each, spec) for each in episodes if len(each) >= least]
     if not found:
         raise SpecError(f"no episode in the recordings has {least} steps. Record for longer")
     return found
