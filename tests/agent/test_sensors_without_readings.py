@@ -66,6 +66,19 @@ def test_surprise_is_of_the_channels_with_readings(sensing):
         assert each.nll == pytest.approx(float(kept.mean()), rel=1e-5)
 
 
+def test_a_supervisor_may_ask_for_the_surprise_of_required_channels(sensing):
+    _, spec = sensing
+    obs, action = make_readings(spec.obs_dim)
+    required, channels = spec.layout.is_required, spec.layout.find_sensor("flow")
+    usual = make_agent(sensing).observe(obs[0], action[0], obs[1])
+    assert usual.compute_nll(np.ones(spec.obs_dim, bool)) == pytest.approx(usual.nll, rel=1e-5)
+    noisy = obs[1].copy()
+    noisy[channels] += 50
+    found = make_agent(sensing).observe(obs[0], action[0], noisy)
+    assert found.nll > usual.nll + 10
+    assert found.compute_nll(required) == pytest.approx(usual.compute_nll(required), rel=1e-5)
+
+
 def test_what_the_sensor_would_have_said_does_not_matter(sensing):
     _, spec = sensing
     obs, action = make_readings(spec.obs_dim)

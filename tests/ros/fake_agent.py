@@ -68,7 +68,7 @@ class Notebook:
         self.counters["num_valid" if valid else "num_invalid"] += 1
         self.counters["num_steps"] += valid
         self.steps += valid
-        return SimpleNamespace(nll=0.5, mean=next_obs)
+        return SimpleNamespace(nll=0.5, mean=next_obs, compute_nll=lambda channels: 0.5)
 
     def save(self, place):
         assert not self._saving, "two saves at once"

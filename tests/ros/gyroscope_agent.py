@@ -41,7 +41,10 @@ class GyroscopeAgent:
         self._frozen.update(step, next_obs, mean, deviation, is_new=is_new, is_predicted=valid)
         self.counters["num_valid" if valid else "num_invalid"] += 1
         self.counters["num_steps"] += valid
-        return SimpleNamespace(nll=0.5, mean=mean, deviation=deviation, error=(masked - mean) / deviation)
+        error = (masked - mean) / deviation
+        return SimpleNamespace(
+            nll=0.5, mean=mean, deviation=deviation, error=error, compute_nll=lambda channels: 0.5
+        )
 
     def predict_plan(self):
         return None

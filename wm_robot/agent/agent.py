@@ -37,6 +37,15 @@ class PredictionError:
     error: np.ndarray
     """(observed - predicted) / deviation, `O`; NaN for a channel without a reading."""
 
+    def compute_nll(self, channels: np.ndarray) -> float:
+        """Compute the negative log-likelihood of some channels, which have readings, in nats per channel.
+
+        Args:
+            channels: Bool `O`. A supervisor decides by those that are required: others may be noisy.
+        """
+        error, deviation = self.error[channels], self.deviation[channels]
+        return float((0.5 * (error**2 + np.log(2 * np.pi)) + np.log(deviation)).mean())
+
 
 class Agent:
     """Agent of one robot: a shared base and its own lifetime state."""

@@ -24,7 +24,7 @@ class AgentOutputs:
         """Args:
         resources: Stack that destroys each publisher when it closes.
         """
-        self._spec = spec
+        self._spec, self._is_required = spec, spec.layout.is_required
         self._command = node.create_lifecycle_publisher(JointState, "joint_command", OUTPUT_QOS)
         self._prediction = node.create_lifecycle_publisher(JointState, "~/prediction", OUTPUT_QOS)
         self._surprise = node.create_lifecycle_publisher(Float64, "~/surprise", OUTPUT_QOS)
@@ -41,8 +41,9 @@ class AgentOutputs:
         self._command.publish(convert.make_action_message(action, self._spec, stamp))
 
     def publish_surprise(self, transition: StampedTransition, surprise: "PredictionError") -> None:
-        """Publish the prediction of a transition and its surprise."""
+        """Publish the prediction of a transition, and the surprise of its required channels for the supervisor."""
         self._prediction.publish(
             convert.make_observation_message(surprise.mean, self._spec, transition.stamp)
         )
-        self._surprise.publish(convert.make_number_message(surprise.nll))
+        nll = surprise.nll if self._is_required.all() else surprise.compute_nll(self._is_required)
+        self._surprise.publish(convert.make_number_message(nll))

@@ -31,6 +31,9 @@ class SensorOutputs:
             name: node.create_publisher(find_message_class(sensor), sensor.topic, OUTPUT_QOS)
             for name, sensor in self._sensors.items()
         }
+        self._last_stamps = dict[str, int]()
+        self._max_overlap = round(1e9 * spec.dt)
+        """Largest overlap of two periods, in ns; beyond it the clock was set back."""
         # Filled again and again: to make a BatteryState takes 70 us, more than all else.
         self._messages = {name: publisher.msg_type() for name, publisher in self._publishers.items()}
 
@@ -42,5 +45,10 @@ class SensorOutputs:
         """
         for reading in readings:
             name, measured = reading.sensor, stamp - round(1e9 * reading.age)
+            last = self._last_stamps.get(name, 0)
+            # After a late period, the first readings of the next one would be before its last ones.
+            if 0 <= last - measured < self._max_overlap:
+                measured = last + 1
+            self._last_stamps[name] = measured
             message = fill_message(self._messages[name], self._sensors[name], reading.values, stamp=measured)
             self._publishers[name].publish(message)
