@@ -8,7 +8,8 @@ import pytest
 pytestmark = pytest.mark.learn
 torch = pytest.importorskip("torch")
 
-from wm_robot.adaptation.frozen_readings import FrozenReadings, FrozenReadingsConfig
+from wm_robot.adaptation.frozen_readings import FrozenReadingsConfig
+from wm_robot.adaptation.reading_checks import ReadingChecks
 from wm_robot.agent.agent import Agent
 from wm_robot.model.base import load_base, save_base
 from wm_robot.model.config import ModelConfig
@@ -66,15 +67,15 @@ def live(agent, steps, *, obs, frozen, seed=0):
 
 def detector(spec):
     """A detector for a model that was not trained, whose predictions are a part of its deviations."""
-    return FrozenReadings(spec, FrozenReadingsConfig(slack=0.0, min_change=0.1))
+    return ReadingChecks(spec, FrozenReadingsConfig(slack=0.0, min_change=0.1))
 
 
 def test_a_frozen_sensor_is_masked_from_then_on_and_used_again_when_it_changes(made):
-    agent = begin(made, frozen_readings=detector(made.spec))
+    agent = begin(made, reading_checks=detector(made.spec))
     obs, results = live(agent, 10, obs=np.ones(5, np.float32), frozen=False)
-    assert agent.find_frozen(obs) == () and np.isfinite(results[-1].error).all()
+    assert not agent.find_faults(obs) and np.isfinite(results[-1].error).all()
     obs, results = live(agent, 10, obs=obs, frozen=True, seed=1)
-    assert agent.find_frozen(obs) == ("imu/angular_velocity",)
+    assert agent.find_faults(obs) == {"imu/angular_velocity": "frozen"}
     assert np.isfinite(results[-1].error).all(), "the tenth was not masked yet"
     obs, results = live(agent, 5, obs=obs, frozen=True, seed=2)
     assert all(np.isnan(each.error[GYRO]).all() and np.isfinite(each.nll) for each in results)
@@ -82,12 +83,12 @@ def test_a_frozen_sensor_is_masked_from_then_on_and_used_again_when_it_changes(m
     assert "imu/angular_velocity" in agent.events[-1].description
     obs, results = live(agent, 2, obs=obs, frozen=False, seed=3)
     # The transition from a masked reading is none of evidence; the next one is.
-    assert np.isfinite(results[-1].error).all() and agent.find_frozen(obs) == ()
+    assert np.isfinite(results[-1].error).all() and not agent.find_faults(obs)
 
 
 def test_masked_channels_take_no_part_in_learning_and_planning(made):
     """After the freeze, the frozen bits make no difference: the state is that of an agent without these readings."""
-    masking, told = (begin(made, frozen_readings=part) for part in (detector(made.spec), None))
+    masking, told = (begin(made, reading_checks=part) for part in (detector(made.spec), None))
     for agent in (masking, told):
         obs, _ = live(agent, 10, obs=np.ones(5, np.float32), frozen=False)
         obs, _ = live(agent, 10, obs=obs, frozen=True, seed=1)
@@ -113,32 +114,32 @@ def test_masked_channels_take_no_part_in_learning_and_planning(made):
 
 
 def test_readings_that_a_slow_sensor_holds_are_not_counted(made):
-    agent = begin(made, frozen_readings=detector(made.spec))
+    agent = begin(made, reading_checks=detector(made.spec))
     rng, obs = np.random.default_rng(0), np.ones(5, np.float32)
     for _ in range(40):
         next_obs = rng.normal(size=5).astype(np.float32)
         next_obs[GYRO] = obs[GYRO]
         agent.observe(obs, np.zeros(1, np.float32), next_obs, is_new=np.array([True] * 2 + [False] * 3))
         obs = next_obs
-    assert agent.find_frozen(obs) == ()
+    assert not agent.find_faults(obs)
 
 
 def test_a_frozen_required_channel_is_reported_and_nothing_is_learned_from_it(made):
-    agent = begin(made, frozen_readings=detector(made.spec))
+    agent = begin(made, reading_checks=detector(made.spec))
     rng, obs = np.random.default_rng(0), np.ones(5, np.float32)
     for _ in range(15):
         next_obs = rng.normal(size=5).astype(np.float32)
         next_obs[0] = obs[0]
         agent.observe(obs, rng.normal(size=1).astype(np.float32), next_obs)
         obs = next_obs
-    assert agent.find_frozen(obs) == ("x/position",)
+    assert agent.find_faults(obs) == {"x/position": "frozen"}
     counted = agent.counters
     assert counted["num_invalid"] >= 4 and counted["num_steps"] == counted["num_valid"]
 
 
 def test_a_new_beginning_forgets_what_was_frozen(made):
-    agent = begin(made, frozen_readings=detector(made.spec))
+    agent = begin(made, reading_checks=detector(made.spec))
     obs, _ = live(agent, 15, obs=np.ones(5, np.float32), frozen=True)
-    assert agent.find_frozen(obs)
+    assert agent.find_faults(obs)
     agent.begin(np.zeros(1, np.float32))
-    assert agent.find_frozen(obs) == ()
+    assert not agent.find_faults(obs)

@@ -50,8 +50,8 @@ class Notebook:
         time.sleep(float(os.environ.get("THINKS", "0")))
         return obs[: self.spec.action_dim].copy()
 
-    def find_frozen(self, obs):
-        return ()
+    def find_faults(self, obs):
+        return {}
 
     def observe(
         self, obs, applied, next_obs, *, valid=True, intervention=False, skip_optional=False, is_new=None

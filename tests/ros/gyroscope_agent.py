@@ -5,7 +5,7 @@ from types import SimpleNamespace
 
 import numpy as np
 
-from wm_robot.adaptation.frozen_readings import FrozenReadings
+from wm_robot.adaptation.reading_checks import ReadingChecks
 from wm_robot_ros.nodes.agent_node import main
 
 DEVIATION = 0.05
@@ -18,15 +18,15 @@ class GyroscopeAgent:
     def __init__(self, config, spec):
         self.spec, self.agent = spec, self
         self.counters = {"num_steps": 0, "num_valid": 0, "num_invalid": 0}
-        self._frozen = FrozenReadings(spec)
+        self._frozen = ReadingChecks(spec)
         self._channel = spec.observation_names.index("imu/angular_velocity.y")
         self._velocity = spec.observation_names.index("swing/velocity")
 
     def begin(self, last_action, restore=None):
         self._frozen.reset()
 
-    def find_frozen(self, obs):
-        return self._frozen.find_frozen(obs)
+    def find_faults(self, obs):
+        return self._frozen.find_faults(obs)
 
     def act(self, obs, goal, *, applied=None):
         assert np.isfinite(obs[self.spec.layout.is_required]).all()

@@ -37,8 +37,8 @@ class Keeper:
         self._obs = obs
         return obs[: self.spec.action_dim].copy()
 
-    def find_frozen(self, obs):
-        return ()
+    def find_faults(self, obs):
+        return {}
 
     def observe(
         self, obs, applied, next_obs, *, valid=True, intervention=False, skip_optional=False, is_new=None

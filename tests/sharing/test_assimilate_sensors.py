@@ -9,7 +9,8 @@ import pytest
 pytestmark = pytest.mark.learn
 torch = pytest.importorskip("torch")
 
-from wm_robot.adaptation.frozen_readings import FrozenReadings, FrozenReadingsConfig
+from wm_robot.adaptation.frozen_readings import FrozenReadingsConfig
+from wm_robot.adaptation.reading_checks import ReadingChecks
 from wm_robot.agent.agent import Agent
 from wm_robot.evaluation.acceptance import HORIZON, compute_errors
 from wm_robot.model.base import load_base, save_base
@@ -35,7 +36,7 @@ SPEC = RobotSpec(
 )
 GAP, FROZEN = slice(5, 12), slice(20, 50)
 """Observations without a reading of the sensor, and with one whose bits repeat."""
-find_sooner = partial(FrozenReadings, config=FrozenReadingsConfig(slack=0.0, min_change=0.1))
+find_sooner = partial(ReadingChecks, frozen=FrozenReadingsConfig(slack=0.0, min_change=0.1))
 """Detector that needs little evidence, since an untrained model predicts little."""
 
 
@@ -69,7 +70,7 @@ def record_episode(**changes) -> Episode:
 
 def observe_episode(base, episode: Episode, detector) -> Agent:
     planner = MppiConfig(num_samples=16, horizon=4, num_iterations=1, num_elites=4)
-    agent = Agent(base, SPEC, task="stay", planner=planner, use_context_bank=False, frozen_readings=detector)
+    agent = Agent(base, SPEC, task="stay", planner=planner, use_context_bank=False, reading_checks=detector)
     agent.begin(np.float32(episode.initial_action))
     for t, step in enumerate(episode):
         agent.observe(
@@ -91,7 +92,7 @@ def check_same_learned(found, expected) -> None:
 
 @pytest.mark.parametrize("required", [False, True])
 def test_replaying_an_episode_equals_having_lived_it(base, monkeypatch, required):
-    monkeypatch.setattr(assimilate, "FrozenReadings", find_sooner)
+    monkeypatch.setattr(assimilate, "ReadingChecks", find_sooner)
     episode, detector = record_episode(), find_sooner(SPEC)
     if required:
         # A frozen joint makes its transitions invalid.
@@ -114,7 +115,7 @@ def test_a_slow_sensor_is_not_taken_for_a_frozen_one(base, monkeypatch):
         detectors.append(find_sooner(spec))
         return detectors[-1]
 
-    monkeypatch.setattr(assimilate, "FrozenReadings", make)
+    monkeypatch.setattr(assimilate, "ReadingChecks", make)
     episode = record_episode()
     # One new reading in all: the rest of the stretch is held.
     held = episode.is_new.copy()

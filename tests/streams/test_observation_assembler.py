@@ -149,16 +149,19 @@ def test_a_field_that_messages_do_not_carry_is_missing():
     np.testing.assert_array_equal(found.values[2:], np.float32([np.nan] * 3 + [4.0, 5, 6]))
 
 
-def test_frozen_fields_are_reported_and_stay_in_the_observation():
+def test_frozen_and_noisy_fields_are_reported_and_stay_in_the_observation():
     robot = Robot(IMU, BATTERY)
     robot.step(imu=SIX, battery=[24.0])
 
-    def assemble(*frozen):
-        return robot.assembler.assemble(robot.now, robot.now, np.zeros(2), find_frozen=lambda obs: frozen)
+    def assemble(*names, cause="frozen"):
+        faults = dict.fromkeys(names, cause)
+        return robot.assembler.assemble(robot.now, robot.now, np.zeros(2), find_faults=lambda obs: faults)
 
     found = assemble("battery/voltage")
     assert found.is_valid and found.faults == {"battery/voltage": ReadingFault.FROZEN}
     assert found.values[-1] == 24.0 and robot.health("battery").cause == "frozen"
+    assemble("battery/voltage", cause="noisy")
+    assert robot.health("battery").cause == "noisy"
     assert assemble("imu/angular_velocity").missing_required == ("imu",)
     assert assemble("a/position").missing_required == ("joints",)
     assert assemble().is_valid

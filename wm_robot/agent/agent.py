@@ -1,5 +1,6 @@
 """Agent: plans an action for each observation and updates its lifetime state with each transition."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -7,7 +8,7 @@ import numpy as np
 
 from wm_robot.adaptation.consolidation import ConsolidationClient, Learner
 from wm_robot.adaptation.events import AgentEvent
-from wm_robot.adaptation.frozen_readings import FrozenReadings
+from wm_robot.adaptation.reading_checks import ReadingChecks
 from wm_robot.adaptation.transition_filter import TransitionFilter
 from wm_robot.agent.backends import select_backends, select_posture_backend
 from wm_robot.agent.batch_agent import BatchAgent
@@ -62,7 +63,7 @@ class Agent:
         use_context_bank: bool = True,
         learner: Learner | None = None,
         transition_filter: TransitionFilter | None = None,
-        frozen_readings: FrozenReadings | None = None,
+        reading_checks: ReadingChecks | None = None,
         plan_monitor: PlanMonitor | None = None,
         seed: int = 0,
     ):
@@ -72,7 +73,7 @@ class Agent:
         use_context_bank: Use a context bank; False learns every context from the present state.
         learner: Fits residuals of an agent that learns; the caller closes it.
         transition_filter: Selects the transitions that are not learned from.
-        frozen_readings: Masks sensors that repeat the same bits while a change is predicted.
+        reading_checks: Masks sensors that are frozen or noisy by what the model predicts.
         plan_monitor: Compares the reward that plans predict with the reward that follows.
 
         Raises:
@@ -96,7 +97,7 @@ class Agent:
             seed=seed,
         )
         self._transition_filter, self._plan_monitor = transition_filter, plan_monitor
-        self._frozen_readings = frozen_readings
+        self._reading_checks = reading_checks
         self._transition_counts = {"num_valid": 0, "num_invalid": 0}
         self._parent_snapshot: tuple[Store, str] | None = None
         """Snapshot from which this lifetime state continues."""
@@ -133,18 +134,18 @@ class Agent:
     @property
     def _event_sources(
         self,
-    ) -> tuple[TransitionFilter | FrozenReadings | ConsolidationClient | PlanMonitor | None, ...]:
+    ) -> tuple[TransitionFilter | ReadingChecks | ConsolidationClient | PlanMonitor | None, ...]:
         """Parts with counters and events."""
         return (
             self._transition_filter,
-            self._frozen_readings,
+            self._reading_checks,
             self._batch.consolidation,
             self._plan_monitor,
         )
 
-    def find_frozen(self, obs: np.ndarray) -> tuple[str, ...]:
-        """Find what is frozen in an observation `O`: fields of sensors, and channels of joints."""
-        return self._frozen_readings.find_frozen(obs) if self._frozen_readings else ()
+    def find_faults(self, obs: np.ndarray) -> Mapping[str, str]:
+        """Find the faults of an observation `O`: field of a sensor, or channel of a joint, → `frozen` or `noisy`."""
+        return self._reading_checks.find_faults(obs) if self._reading_checks else {}
 
     @property
     def is_goal_unreachable(self) -> bool:
@@ -165,8 +166,8 @@ class Agent:
         self._batch.begin(np.atleast_2d(last_action)[None])
         self._transition_counts = dict.fromkeys(self._transition_counts, 0)
         self._parent_snapshot = None
-        if self._frozen_readings is not None:
-            self._frozen_readings.reset()
+        if self._reading_checks is not None:
+            self._reading_checks.reset()
         if restore is not None:
             store, reference = parse_reference(restore)
             name = store.resolve(reference)
@@ -186,8 +187,8 @@ class Agent:
             InferenceError: If no plan has a finite score; then the fallback controller must take over.
         """
         done = None if applied is None else applied[None]
-        if self._frozen_readings is not None:
-            obs = self._frozen_readings.mask(obs)
+        if self._reading_checks is not None:
+            obs = self._reading_checks.mask(obs)
         action = self._batch.act(obs[None], goal[None], applied=done)[0]
         broken = ~np.isfinite(obs) & self.spec.layout.is_required
         # A shifted plan does not depend on the sensors.
@@ -228,10 +229,10 @@ class Agent:
             InferenceError: If the updated state would not be finite; the state stays unchanged.
         """
         step, reading, is_predicted = sum(self._transition_counts.values()), next_obs, valid
-        if self._frozen_readings is not None:
-            frozen = self._frozen_readings
-            valid &= not (frozen.has_frozen_required(obs) or frozen.has_frozen_required(next_obs))
-            obs, next_obs = frozen.mask(obs), frozen.mask(next_obs)
+        if self._reading_checks is not None:
+            checks = self._reading_checks
+            valid &= not (checks.has_frozen_required(obs) or checks.has_frozen_required(next_obs))
+            obs, next_obs = checks.mask(obs), checks.mask(next_obs)
         if self._transition_filter is not None:
             valid &= not self._transition_filter.rejects(
                 step, obs, applied, next_obs, intervention=intervention
@@ -247,8 +248,8 @@ class Agent:
             )
         )
         deviation = np.exp(0.5 * log_variance)
-        if self._frozen_readings is not None:
-            self._frozen_readings.update(
+        if self._reading_checks is not None:
+            self._reading_checks.update(
                 step, reading, mean, deviation, is_new=is_new, is_predicted=is_predicted
             )
         error = self.spec.layout.subtract(next_obs, mean) / deviation

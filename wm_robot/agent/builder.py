@@ -92,7 +92,7 @@ def load_agent(config: AgentConfig, spec: RobotSpec) -> RobotAgent:
             "base is ''; it must be the folder of a base, or the name of a base that ships, such as arm-ekf"
         )
     # Imported here, so that a node starts fast and loads only the modules that its agent needs.
-    from wm_robot.adaptation.frozen_readings import FrozenReadings
+    from wm_robot.adaptation.reading_checks import ReadingChecks
     from wm_robot.adaptation.transition_filter import TransitionFilter
     from wm_robot.agent.agent import Agent
     from wm_robot.agent.backends import select_model_backend
@@ -128,7 +128,7 @@ def load_agent(config: AgentConfig, spec: RobotSpec) -> RobotAgent:
         use_context_bank=config.use_context_bank,
         learner=learner,
         transition_filter=TransitionFilter(spec),
-        frozen_readings=FrozenReadings(spec),
+        reading_checks=ReadingChecks(spec),
         plan_monitor=watch,
         seed=config.seed,
     )

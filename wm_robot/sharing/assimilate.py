@@ -8,8 +8,8 @@ import numpy as np
 from jaxtyping import Bool, Float
 
 from wm_robot.adaptation.context_bank import ContextBank, ContextBankConfig
-from wm_robot.adaptation.frozen_readings import FrozenReadings
 from wm_robot.adaptation.gap_filler import GapFiller
+from wm_robot.adaptation.reading_checks import ReadingChecks
 from wm_robot.memory.lifetime_state import ContextBankState
 from wm_robot.memory.state_arrays import ArrayState
 from wm_robot.model.backend import ModelBackend, Prediction
@@ -71,18 +71,18 @@ class RecordingReplay:
         self._gap_filler = GapFiller(spec, backend) if spec else None
         if self._gap_filler:
             self._gap_filler.reset(len(recording.obs))
-        self._frozen = [FrozenReadings(spec) for _ in recording.obs] if spec else []
+        self._checks = [ReadingChecks(spec) for _ in recording.obs] if spec else []
 
     @property
     def obs(self) -> Float[np.ndarray, "B O"]:
         """Observation before the next step; the model's estimate where there is no reading."""
-        obs = self._mask_frozen(self.num_done)
+        obs = self._mask_faults(self.num_done)
         return self._gap_filler.fill(self.state, obs) if self._gap_filler else obs
 
     def update_state(self) -> None:
         """Update the states with the next step."""
         t, recording = self.num_done, self._recording
-        obs, action, next_obs = self._mask_frozen(t), recording.action[:, t], self._mask_frozen(t + 1)
+        obs, action, next_obs = self._mask_faults(t), recording.action[:, t], self._mask_faults(t + 1)
         valid = recording.valid[:, t] * ~self._find_frozen_steps(t)
         if self._gap_filler:
             step = self._gap_filler.make_step(self.state, obs, action, next_obs, valid=valid)
@@ -92,21 +92,23 @@ class RecordingReplay:
         self._compare_readings(t, predicted)
         self.num_done += 1
 
-    def _mask_frozen(self, t: int) -> Float[np.ndarray, "B O"]:
-        """Return the observation at a step, NaN in frozen channels of optional sensors."""
+    def _mask_faults(self, t: int) -> Float[np.ndarray, "B O"]:
+        """Return the observation at a step, NaN where an optional sensor has a fault."""
         obs = self._recording.obs[:, t]
         return (
-            np.stack([f.mask(row) for f, row in zip(self._frozen, obs, strict=True)]) if self._frozen else obs
+            np.stack([each.mask(row) for each, row in zip(self._checks, obs, strict=True)])
+            if self._checks
+            else obs
         )
 
     def _find_frozen_steps(self, t: int) -> Bool[np.ndarray, "B"]:
         """Return the rows in which a required channel is frozen before or after a step."""
         both = self._recording.obs[:, t : t + 2]
-        if not self._frozen:
+        if not self._checks:
             return np.zeros(len(both), bool)
         found = [
-            any(f.has_frozen_required(obs) for obs in rows)
-            for f, rows in zip(self._frozen, both, strict=True)
+            any(each.has_frozen_required(obs) for obs in rows)
+            for each, rows in zip(self._checks, both, strict=True)
         ]
         return np.array(found)
 
@@ -114,8 +116,8 @@ class RecordingReplay:
         """Compare the readings after a step with its prediction."""
         obs, is_new = self._recording.obs[:, t + 1], self._recording.is_new
         deviation = np.exp(0.5 * predicted.log_variance)
-        for row, frozen in enumerate(self._frozen):
-            frozen.update(
+        for row, checks in enumerate(self._checks):
+            checks.update(
                 t,
                 obs[row],
                 predicted.mean[row],

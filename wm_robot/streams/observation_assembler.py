@@ -1,6 +1,6 @@
 """Observation assembler: joins the channels of joints and sensors, of different rates and clocks, at one time."""
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -90,7 +90,7 @@ class ObservationAssembler:
         arrival: int,
         joints: Float[np.ndarray, "J"],
         *,
-        find_frozen: Callable[[np.ndarray], Collection[str]] | None = None,
+        find_faults: Callable[[np.ndarray], Mapping[str, str]] | None = None,
     ) -> AssembledObservation:
         """Assemble the observation at the stamp of a joint state.
 
@@ -100,7 +100,7 @@ class ObservationAssembler:
             stamp: Stamp of the joint state, in ns.
             arrival: Its arrival by the clock of this node, in ns.
             joints: Its channels, from `decode_observation`.
-            find_frozen: Finds the fields of an observation whose reading is frozen, as `Agent.find_frozen` does:
+            find_faults: Finds the readings of an observation that are frozen or noisy, as `Agent.find_faults` does:
                 kinds of channel groups, and names of channels of joints.
         """
         if arrival < self._last_arrival:
@@ -122,8 +122,8 @@ class ObservationAssembler:
             values[channels] = select_field(found, buffer.sensor, field)
             is_new[channels] = self._used.get(kind) != found.stamp
             self._used[kind] = found.stamp
-        for kind in find_frozen(values) if find_frozen else ():
-            faults[kind] = ReadingFault.FROZEN
+        for kind, cause in find_faults(values).items() if find_faults else ():
+            faults[kind] = ReadingFault(cause)
         self._faults = faults
         with_fault = {name for name, _, kind, _ in self._fields if kind in faults}
         if not set(self._joint_names).isdisjoint(faults):

@@ -50,6 +50,8 @@ class ReadingFault(str, Enum):
     """Far beyond the limit of the field."""
     FROZEN = "frozen"
     """Equal bits, while the model predicts a change."""
+    NOISY = "noisy"
+    """Far more noise than the model predicts."""
 
 
 @dataclass(frozen=True)

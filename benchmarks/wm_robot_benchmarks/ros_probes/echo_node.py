@@ -59,8 +59,8 @@ class EchoAgent:
         one = np.ones(next_obs.size, np.float32)
         return EqualPrediction(0.0, next_obs, one, np.zeros_like(one))
 
-    def find_frozen(self, obs: np.ndarray) -> tuple[str, ...]:
-        return ()
+    def find_faults(self, obs: np.ndarray) -> dict[str, str]:
+        return {}
 
     def predict_plan(self) -> None:
         return None

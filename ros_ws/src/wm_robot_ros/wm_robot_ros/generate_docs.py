@@ -59,8 +59,8 @@ class IdleAgent:
     def observe(self, obs: np.ndarray, applied: np.ndarray, next_obs: np.ndarray, **told: object) -> Any:
         return SimpleNamespace(nll=0.0, mean=obs, deviation=obs, error=obs)
 
-    def find_frozen(self, obs: np.ndarray) -> tuple[str, ...]:
-        return ()
+    def find_faults(self, obs: np.ndarray) -> dict[str, str]:
+        return {}
 
     def predict_plan(self) -> None:
         return None

@@ -1,7 +1,7 @@
 """Agent inputs: subscriptions that give aligned observations, transitions and goals."""
 
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from copy import copy
 from dataclasses import replace
@@ -49,8 +49,8 @@ class InputReceiver(InputRequirements, Protocol):
     def learn_late_transition(self) -> None:
         """Use an applied command that arrived after its observation."""
 
-    def find_frozen(self, obs: np.ndarray) -> Collection[str]:
-        """Find the readings of an observation `O` that are frozen; see `Agent.find_frozen`."""
+    def find_faults(self, obs: np.ndarray) -> Mapping[str, str]:
+        """Find the readings of an observation `O` that are frozen or noisy; see `Agent.find_faults`."""
 
 
 class AgentInputs:
@@ -246,7 +246,7 @@ class AgentInputs:
         self._observation_lock.lock_to(source)
         moment = time.monotonic()
         self.health.observation_monitor.record_use(moment)
-        found = self.sensors.assemble(stamp, now, joints, find_frozen=self._receiver.find_frozen)
+        found = self.sensors.assemble(stamp, now, joints, find_faults=self._receiver.find_faults)
         if not found.is_valid:
             return
         if self.assembler.add_observation(stamp, self._read_clock(), found.values, found.is_new) is None:

@@ -1,7 +1,7 @@
 """Configured agent: an agent over ROS with its inputs, outputs, control loop, state session and status."""
 
 import traceback
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
@@ -120,9 +120,9 @@ class ConfiguredAgent:
         self.loop.expect_observation(next_due)
         self.loop.run_guarded(self._run_step, stamp, obs)
 
-    def find_frozen(self, obs: np.ndarray) -> Collection[str]:
-        """Find the readings of an observation that are frozen; see `InputReceiver`."""
-        return self._agent.find_frozen(obs)
+    def find_faults(self, obs: np.ndarray) -> Mapping[str, str]:
+        """Find the readings of an observation that are frozen or noisy; see `InputReceiver`."""
+        return self._agent.find_faults(obs)
 
     def learn_late_transition(self) -> None:
         """Learn from one transition, if the agent has already acted on its last observation."""

@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from copy import copy
 from functools import partial
@@ -91,10 +91,10 @@ class SensorInputs:
         arrival: int,
         joints: np.ndarray,
         *,
-        find_frozen: Callable[[np.ndarray], Collection[str]] | None = None,
+        find_faults: Callable[[np.ndarray], Mapping[str, str]] | None = None,
     ) -> AssembledObservation:
         """Assemble an observation; see `ObservationAssembler.assemble`."""
-        found = self._assembler.assemble(stamp, arrival, joints, find_frozen=find_frozen)
+        found = self._assembler.assemble(stamp, arrival, joints, find_faults=find_faults)
         if found.faults and JOINTS in found.missing_required:
             names = self._spec.layout.names[self._spec.layout.find_sensor(JOINTS)]
             self._frozen_joints = tuple(name for name in names if name in found.faults)
