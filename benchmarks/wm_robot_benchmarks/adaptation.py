@@ -26,8 +26,11 @@ from wm_robot_cli.values import Count, Seed
 if TYPE_CHECKING:
     from wm_robot_sim.worlds import World
 
-POINTS = (0, 1, 4, 8, 16, 32, 50, 80, 112, 240)
+POINTS = (0, 1, 4, 8, 16, 32, 50, 64, 80, 112, 240)
 """Steps of experience in a constant world."""
+COUNTED_AT, COUNTED_RATIO = 64, 2.0
+"""Steps of experience after which the gap is taken of those worlds alone that matter: error of `robust` over that of
+`oracle`, from which on a world counts."""
 CHANGE = 128
 """Step of the change in a trajectory with one."""
 AFTER = (0, 8, 16, 32, 50, 100)
@@ -88,6 +91,7 @@ class AdaptationBench(MemoryBench, SeededBench):
             notes=(
                 f"{worlds} held-out worlds a seed, {describe_seed_count(seeds)}; error: mean square 8 steps ahead, "
                 "in units of the one-step change; of long trajectories: mean of the 256 steps after a step",
+                f"a world counts where the error of robust is at least {COUNTED_RATIO:g} times that of oracle",
                 describe_spread({name: [one.value for one in of.values()] for name, of in each.items()}),
             ),
         )
@@ -175,11 +179,31 @@ def _compute_figures(
     changed = (float(arm.changed[:, after].mean()) for arm in (own, robust, oracle))
     return {
         "gap_closed_50": compute_gap_closed(float(own.still[:, at].mean()), start, end),
+        f"gap_closed_{COUNTED_AT}_counted": _compute_counted_gap(own.still, robust.still, oracle.still),
+        "counted_share": Comparison(float(_find_counted_worlds(robust.still, oracle.still).mean())),
         "gap_closed_after_change": compute_gap_closed(*changed),
         "long_life_ratio": Comparison(float(long[-1] / long.min())),
         "control_shuffled": compute_gap_closed(float(false["shuffled"].mean()), start, end),
         "control_other_world": compute_gap_closed(float(false["other_world"].mean()), start, end),
     }
+
+
+def _find_counted_worlds(robust: np.ndarray, oracle: np.ndarray) -> np.ndarray:
+    """Find the worlds in which the physics matters, bool `B`, from errors `B P`.
+
+    The point at which the gap is taken does not decide: a large error of `robust` by chance would count as a gap.
+    """
+    others = [number for number, point in enumerate(POINTS) if point != COUNTED_AT]
+    counted: np.ndarray = robust[:, others].mean(1) >= COUNTED_RATIO * oracle[:, others].mean(1)
+    return counted
+
+
+def _compute_counted_gap(own: np.ndarray, robust: np.ndarray, oracle: np.ndarray) -> Comparison:
+    """Compute the part of the gap that is closed at `COUNTED_AT`, in the worlds that count."""
+    counted, at = _find_counted_worlds(robust, oracle), POINTS.index(COUNTED_AT)
+    if not counted.any():
+        return Comparison(None, f"no world with an error of robust {COUNTED_RATIO:g} times that of oracle")
+    return compute_gap_closed(*(float(errors[counted, at].mean()) for errors in (own, robust, oracle)))
 
 
 def _make_table(errors: dict[str, list[_VariantErrors]]) -> list[dict[str, Any]]:
