@@ -215,6 +215,7 @@ def _estimate_all(bases: "list[_BaseTraining]") -> TrainingEstimate:
             segment_steps=config.segment_steps,
             horizon=config.horizon,
             num_planned_rounds=len(config.collect_at),
+            fault_share=config.sensor_faults.batch_fraction,
         )
         for base in bases
     )
