@@ -74,14 +74,14 @@ def test_a_rover_moves_as_its_wheels_turn_and_its_odometry_follows(left, right):
         np.testing.assert_allclose(speed.mean(), wanted, rtol=0.15)
     forward = WHEEL_RADIUS * (turned[0] + turned[1]).mean() / 2
     turn = WHEEL_RADIUS * (turned[1] - turned[0]).mean() / TRACK
-    np.testing.assert_allclose(read(spec, late, "odom/linear_velocity.x").mean(), forward, rtol=0.05)
-    np.testing.assert_allclose(read(spec, late, "odom/angular_velocity.z").mean(), turn, rtol=0.1, atol=0.02)
+    np.testing.assert_allclose(read(spec, late, "wheel_odom/linear_velocity.x").mean(), forward, rtol=0.05)
+    np.testing.assert_allclose(read(spec, late, "wheel_odom/angular_velocity.z").mean(), turn, rtol=0.1, atol=0.02)
     np.testing.assert_allclose(read(spec, late, "imu/angular_velocity.z").mean(), turn, rtol=0.1, atol=0.02)
     gravity = read(spec, late, "imu/linear_acceleration.z").mean()
     # A turning wheel of a cylinder shakes a little.
     assert gravity == pytest.approx(GRAVITY, rel=0.05)
     # Ten readings a second, held in between.
-    slow = read(spec, obs, "odom/linear_velocity.x")[..., 0]
+    slow = read(spec, obs, "wheel_odom/linear_velocity.x")[..., 0]
     assert abs((np.diff(slow, axis=1) != 0).sum(1) - slow.shape[1] / 5).max() <= 1
 
 
