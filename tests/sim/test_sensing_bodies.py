@@ -75,7 +75,9 @@ def test_a_rover_moves_as_its_wheels_turn_and_its_odometry_follows(left, right):
     forward = WHEEL_RADIUS * (turned[0] + turned[1]).mean() / 2
     turn = WHEEL_RADIUS * (turned[1] - turned[0]).mean() / TRACK
     np.testing.assert_allclose(read(spec, late, "wheel_odom/linear_velocity.x").mean(), forward, rtol=0.05)
-    np.testing.assert_allclose(read(spec, late, "wheel_odom/angular_velocity.z").mean(), turn, rtol=0.1, atol=0.02)
+    np.testing.assert_allclose(
+        read(spec, late, "wheel_odom/angular_velocity.z").mean(), turn, rtol=0.1, atol=0.02
+    )
     np.testing.assert_allclose(read(spec, late, "imu/angular_velocity.z").mean(), turn, rtol=0.1, atol=0.02)
     gravity = read(spec, late, "imu/linear_acceleration.z").mean()
     # A turning wheel of a cylinder shakes a little.
