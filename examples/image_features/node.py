@@ -14,6 +14,7 @@ import rclpy
 from jaxtyping import UInt8
 from rclpy.node import Node
 from rclpy.qos import QoSProfile, ReliabilityPolicy
+from rclpy.signals import SignalHandlerOptions
 from sensor_msgs.msg import JointState
 from std_msgs.msg import Float64MultiArray
 
@@ -67,7 +68,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Publish features of images of a robot.")
     parser.add_argument("--robot", type=Path, default=POINTER, help="path of the robot's spec")
     options, ros_arguments = parser.parse_known_args()
-    rclpy.init(args=ros_arguments)
+    # An interrupt ends the spinning, and not the context in the middle of a callback.
+    rclpy.init(args=ros_arguments, signal_handler_options=SignalHandlerOptions.NO)
     node = ImageFeaturesNode(options.robot)
     try:
         rclpy.spin(node)
