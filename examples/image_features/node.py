@@ -7,6 +7,7 @@ Its images are those that a camera of the robot's MuJoCo model would take of the
 """
 
 import argparse
+import signal
 from pathlib import Path
 
 import numpy as np
@@ -68,7 +69,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Publish features of images of a robot.")
     parser.add_argument("--robot", type=Path, default=POINTER, help="path of the robot's spec")
     options, ros_arguments = parser.parse_known_args()
-    # An interrupt ends the spinning, and not the context in the middle of a callback.
+    # A signal ends the spinning, and not the context in the middle of a callback.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     rclpy.init(args=ros_arguments, signal_handler_options=SignalHandlerOptions.NO)
     node = ImageFeaturesNode(options.robot)
     try:
