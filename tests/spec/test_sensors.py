@@ -1,12 +1,10 @@
 """Sensors of a spec: their channels in the layout, what is refused, and digests that stay."""
 
 import re
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 
 import numpy as np
-from dataclasses import replace
-
 import pytest
 import yaml
 
