@@ -60,6 +60,8 @@ class AdaptationBench(MemoryBench, SeededBench):
 
     worlds: Count = 200
     """Held-out worlds for each seed."""
+    long_lives: Count = LONG_LIVES
+    """Long trajectories for each seed; with many observations they take most of the time."""
     seeds: tuple[Seed, ...] = (0, 1, 2)
     """Seeds of worlds, motion and noise."""
     quick: bool = False
@@ -70,12 +72,15 @@ class AdaptationBench(MemoryBench, SeededBench):
         require(self.worlds >= 2, f"worlds is {self.worlds}; it must be at least 2")
         seeds = setting.seeds
         worlds = min(self.worlds, max(50, self.worlds // 4)) if self.quick else self.worlds
+        long_lives = max(1, self.long_lives // 4) if self.quick else self.long_lives
         # The table has all available bases; the figures need only these three.
         needed = ("robust", "oracle", self.memory)
         check_bases(setting, needed)
         bases = load_bases(setting, sorted({*needed, *list_variants_with_base(setting)}))
         found = in_processes(
-            _measure_seed, [(setting, self.memory, list(bases), worlds, seed) for seed in seeds], progress
+            _measure_seed,
+            [(setting, self.memory, list(bases), (worlds, long_lives), each) for each in seeds],
+            progress,
         )
         errors = {name: [seen[name] for seen, _ in found] for name in bases}
         by_seed = {
@@ -98,9 +103,19 @@ class AdaptationBench(MemoryBench, SeededBench):
 
 
 def _measure_seed(
-    setting: Setting, memory: str, names: Sequence[str], worlds: int, seed: int, *, progress: Progress
+    setting: Setting,
+    memory: str,
+    names: Sequence[str],
+    counts: tuple[int, int],
+    seed: int,
+    *,
+    progress: Progress,
 ) -> tuple[dict[str, _VariantErrors], dict[str, np.ndarray]]:
-    """Compute for one seed the errors of each variant, and of the adaptive one after false histories."""
+    """Compute for one seed the errors of each variant, and of the adaptive one after false histories.
+
+    Args:
+        counts: Worlds, and long trajectories.
+    """
     from wm_robot.evaluation.adaptation import (
         Variant,
         compute_error_after_false_history,
@@ -108,7 +123,7 @@ def _measure_seed(
     )
 
     arms = {name: Variant(name=name, model=base.model) for name, base in load_bases(setting, names).items()}
-    still, changed, long = _generate_trajectories(setting.robot, worlds, seed, quick=setting.quick)
+    still, changed, long = _generate_trajectories(setting.robot, *counts, seed)
     unit = np.diff(still.obs, axis=1).std((0, 1))
     errors = {}
     for number, (name, arm) in enumerate(arms.items()):
@@ -134,7 +149,7 @@ def _measure_seed(
 
 
 def _generate_trajectories(
-    robot: str, worlds: int, seed: int, *, quick: bool
+    robot: str, worlds: int, long_lives: int, seed: int
 ) -> tuple[TrajectoryBatch, TrajectoryBatch, TrajectoryBatch]:
     """Generate trajectories in one world, with one change, and long ones."""
     from wm_robot.robots import load_spec
@@ -165,7 +180,7 @@ def _generate_trajectories(
 
     still = generate(own, POINTS[-1] + 16, 1)
     changed = generate(pairs, CHANGE + AFTER[-1] + 16, 2, [(0, 0), (CHANGE, 1)])
-    long = generate(own[: LONG_LIVES // 4 if quick else LONG_LIVES], LONG[-1] + STAGE[-1] + 16, 3)
+    long = generate(own[:long_lives], LONG[-1] + STAGE[-1] + 16, 3)
     return still, changed, long
 
 
