@@ -26,8 +26,11 @@ from wm_robot_cli.values import Count, Seed
 if TYPE_CHECKING:
     from wm_robot_sim.worlds import World
 
-POINTS = (0, 1, 4, 8, 16, 32, 50, 80, 112, 240)
+POINTS = (0, 1, 4, 8, 16, 32, 50, 64, 80, 112, 240)
 """Steps of experience in a constant world."""
+COUNTED_AT, COUNTED_RATIO = 64, 2.0
+"""Steps of experience after which the gap is taken of those worlds alone that matter: error of `robust` over that of
+`oracle`, from which on a world counts."""
 CHANGE = 128
 """Step of the change in a trajectory with one."""
 AFTER = (0, 8, 16, 32, 50, 100)
@@ -57,6 +60,8 @@ class AdaptationBench(MemoryBench, SeededBench):
 
     worlds: Count = 200
     """Held-out worlds for each seed."""
+    long_lives: Count = LONG_LIVES
+    """Long trajectories for each seed; with many observations they take most of the time."""
     seeds: tuple[Seed, ...] = (0, 1, 2)
     """Seeds of worlds, motion and noise."""
     quick: bool = False
@@ -67,12 +72,15 @@ class AdaptationBench(MemoryBench, SeededBench):
         require(self.worlds >= 2, f"worlds is {self.worlds}; it must be at least 2")
         seeds = setting.seeds
         worlds = min(self.worlds, max(50, self.worlds // 4)) if self.quick else self.worlds
+        long_lives = max(1, self.long_lives // 4) if self.quick else self.long_lives
         # The table has all available bases; the figures need only these three.
         needed = ("robust", "oracle", self.memory)
         check_bases(setting, needed)
         bases = load_bases(setting, sorted({*needed, *list_variants_with_base(setting)}))
         found = in_processes(
-            _measure_seed, [(setting, self.memory, list(bases), worlds, seed) for seed in seeds], progress
+            _measure_seed,
+            [(setting, self.memory, list(bases), (worlds, long_lives), each) for each in seeds],
+            progress,
         )
         errors = {name: [seen[name] for seen, _ in found] for name in bases}
         by_seed = {
@@ -88,15 +96,26 @@ class AdaptationBench(MemoryBench, SeededBench):
             notes=(
                 f"{worlds} held-out worlds a seed, {describe_seed_count(seeds)}; error: mean square 8 steps ahead, "
                 "in units of the one-step change; of long trajectories: mean of the 256 steps after a step",
+                f"a world counts where the error of robust is at least {COUNTED_RATIO:g} times that of oracle",
                 describe_spread({name: [one.value for one in of.values()] for name, of in each.items()}),
             ),
         )
 
 
 def _measure_seed(
-    setting: Setting, memory: str, names: Sequence[str], worlds: int, seed: int, *, progress: Progress
+    setting: Setting,
+    memory: str,
+    names: Sequence[str],
+    counts: tuple[int, int],
+    seed: int,
+    *,
+    progress: Progress,
 ) -> tuple[dict[str, _VariantErrors], dict[str, np.ndarray]]:
-    """Compute for one seed the errors of each variant, and of the adaptive one after false histories."""
+    """Compute for one seed the errors of each variant, and of the adaptive one after false histories.
+
+    Args:
+        counts: Worlds, and long trajectories.
+    """
     from wm_robot.evaluation.adaptation import (
         Variant,
         compute_error_after_false_history,
@@ -104,7 +123,7 @@ def _measure_seed(
     )
 
     arms = {name: Variant(name=name, model=base.model) for name, base in load_bases(setting, names).items()}
-    still, changed, long = _generate_trajectories(setting.robot, worlds, seed, quick=setting.quick)
+    still, changed, long = _generate_trajectories(setting.robot, *counts, seed)
     unit = np.diff(still.obs, axis=1).std((0, 1))
     errors = {}
     for number, (name, arm) in enumerate(arms.items()):
@@ -130,7 +149,7 @@ def _measure_seed(
 
 
 def _generate_trajectories(
-    robot: str, worlds: int, seed: int, *, quick: bool
+    robot: str, worlds: int, long_lives: int, seed: int
 ) -> tuple[TrajectoryBatch, TrajectoryBatch, TrajectoryBatch]:
     """Generate trajectories in one world, with one change, and long ones."""
     from wm_robot.robots import load_spec
@@ -161,7 +180,7 @@ def _generate_trajectories(
 
     still = generate(own, POINTS[-1] + 16, 1)
     changed = generate(pairs, CHANGE + AFTER[-1] + 16, 2, [(0, 0), (CHANGE, 1)])
-    long = generate(own[: LONG_LIVES // 4 if quick else LONG_LIVES], LONG[-1] + STAGE[-1] + 16, 3)
+    long = generate(own[:long_lives], LONG[-1] + STAGE[-1] + 16, 3)
     return still, changed, long
 
 
@@ -175,11 +194,31 @@ def _compute_figures(
     changed = (float(arm.changed[:, after].mean()) for arm in (own, robust, oracle))
     return {
         "gap_closed_50": compute_gap_closed(float(own.still[:, at].mean()), start, end),
+        f"gap_closed_{COUNTED_AT}_counted": _compute_counted_gap(own.still, robust.still, oracle.still),
+        "counted_share": Comparison(float(_find_counted_worlds(robust.still, oracle.still).mean())),
         "gap_closed_after_change": compute_gap_closed(*changed),
         "long_life_ratio": Comparison(float(long[-1] / long.min())),
         "control_shuffled": compute_gap_closed(float(false["shuffled"].mean()), start, end),
         "control_other_world": compute_gap_closed(float(false["other_world"].mean()), start, end),
     }
+
+
+def _find_counted_worlds(robust: np.ndarray, oracle: np.ndarray) -> np.ndarray:
+    """Find the worlds in which the physics matters, bool `B`, from errors `B P`.
+
+    The point at which the gap is taken does not decide: a large error of `robust` by chance would count as a gap.
+    """
+    others = [number for number, point in enumerate(POINTS) if point != COUNTED_AT]
+    counted: np.ndarray = robust[:, others].mean(1) >= COUNTED_RATIO * oracle[:, others].mean(1)
+    return counted
+
+
+def _compute_counted_gap(own: np.ndarray, robust: np.ndarray, oracle: np.ndarray) -> Comparison:
+    """Compute the part of the gap that is closed at `COUNTED_AT`, in the worlds that count."""
+    counted, at = _find_counted_worlds(robust, oracle), POINTS.index(COUNTED_AT)
+    if not counted.any():
+        return Comparison(None, f"no world with an error of robust {COUNTED_RATIO:g} times that of oracle")
+    return compute_gap_closed(*(float(errors[counted, at].mean()) for errors in (own, robust, oracle)))
 
 
 def _make_table(errors: dict[str, list[_VariantErrors]]) -> list[dict[str, Any]]:

@@ -55,6 +55,7 @@ def train_base(
     planned_trajectories: Count | None = None,
     trajectory_steps: Count | None = None,
     static_share: Share = 0.0,
+    sensor_fault_share: Share = 0.5,
     calibration_trajectories: Count = 256,
     curriculum: bool = True,
     pretrain_state: bool = True,
@@ -112,6 +113,7 @@ def train_base(
     from wm_robot.spec import make_home_obs
     from wm_robot.tasks import make_reward
     from wm_robot.training.curriculum import DEFAULT_STAGES
+    from wm_robot.training.sensor_faults import SensorFaultConfig
     from wm_robot.training.train_config import TrainConfig
 
     check_variant(variant, memory, all_bases)
@@ -150,6 +152,7 @@ def train_base(
                     segment_steps=steps,
                     seed=seed,
                     stages=DEFAULT_STAGES if curriculum else (),
+                    sensor_faults=SensorFaultConfig(batch_fraction=sensor_fault_share),
                 ),
                 shape=ModelConfig.from_spec(
                     spec,
@@ -212,6 +215,7 @@ def _estimate_all(bases: "list[_BaseTraining]") -> TrainingEstimate:
             segment_steps=config.segment_steps,
             horizon=config.horizon,
             num_planned_rounds=len(config.collect_at),
+            fault_share=config.sensor_faults.batch_fraction,
         )
         for base in bases
     )

@@ -115,8 +115,12 @@ def estimate_training(
     segment_steps: int,
     horizon: int,
     num_planned_rounds: int,
+    fault_share: float = 0.0,
 ) -> TrainingEstimate:
     """Measure a few steps of simulation, planning and learning, and extrapolate.
+
+    Args:
+        fault_share: Share of the gradient steps in which optional sensors have faults.
 
     Raises:
         SpecError: If the robot cannot be learned from; see `check_trajectories`.
@@ -141,9 +145,9 @@ def estimate_training(
     action = torch.from_numpy(first.action[rows][:, columns[:-1]])
     truth = torch.from_numpy(first.physics[rows][:, :1]).expand(-1, segment_steps + 1, -1)
 
-    def take_gradient_step() -> None:
+    def take_gradient_step(sensed: torch.Tensor | None = None) -> None:
         start = model.set_true_physics(model.initial_state(initial_action=action[:, 0]), truth[:, 0])
-        losses, _ = compute_segment_loss(model, start, obs, action, truth, horizon=horizon)
+        losses, _ = compute_segment_loss(model, start, obs, action, truth, horizon=horizon, sensed=sensed)
         (losses.surprise + losses.open_loop).backward()
 
     take_gradient_step()
@@ -151,6 +155,13 @@ def estimate_training(
     for _ in range(TIMED_UPDATES):
         take_gradient_step()
     gradient_s = (time.perf_counter() - started) / TIMED_UPDATES
+    optional = list(collector.spec.layout.optional)
+    if optional and fault_share:
+        sensed = obs.clone()
+        sensed[:, 1:, optional] = torch.nan
+        started = time.perf_counter()
+        take_gradient_step(sensed)
+        gradient_s += fault_share * (time.perf_counter() - started - gradient_s)
     torch.set_rng_state(state)
     transitions = [count * collector.steps for count in collector.num_trajectories]
     size = 4 * (2 * collector.spec.obs_dim + collector.spec.action_dim)
@@ -202,6 +213,7 @@ def estimate_default_training(spec: "RobotSpec", task: str = "") -> TrainingEsti
             segment_steps=size.segment_steps,
             horizon=config.horizon,
             num_planned_rounds=len(config.collect_at),
+            fault_share=config.sensor_faults.batch_fraction,
         )
         for variant in COMPARED_VARIANTS
     )

@@ -48,6 +48,28 @@ def test_adaptation_refuses_an_oracle_that_is_not():
     assert found["long_life_ratio"] == Comparison(1.0)
 
 
+def test_adaptation_counts_the_worlds_in_which_the_physics_matters():
+    at, others = adaptation.POINTS.index(64), len(adaptation.POINTS)
+    robust, oracle, own = (np.full((4, others), error) for error in (0.3, 0.1, 0.2))
+    # A world with a small gap, one whose gap is large at the counted step alone, and one with a perfect estimate.
+    robust[0], robust[1], own[3] = 0.19, 0.15, 0.1
+    robust[1, at] = 5.0
+    errors = {
+        name: adaptation._VariantErrors(still, seen(0.3).changed, seen(0.3).long)
+        for name, still in (("robust", robust), ("oracle", oracle), ("ekf", own))
+    }
+    false = {"shuffled": np.array([0.4]), "other_world": np.array([0.3])}
+    found = adaptation._compute_figures(errors, "ekf", false)
+    assert found["counted_share"] == Comparison(0.5)
+    assert found["gap_closed_64_counted"].value == pytest.approx((0.5 + 1.0) / 2)
+    robust[:] = 0.15
+    found = adaptation._compute_figures(errors, "ekf", false)
+    assert found["counted_share"] == Comparison(0.0)
+    assert found["gap_closed_64_counted"] == Comparison(
+        None, "no world with an error of robust 2 times that of oracle"
+    )
+
+
 def test_adaptation_does_not_average_seeds_of_which_one_has_no_gap():
     by_seed = {0: figures(0.1)["gap_closed_50"], 1: figures(0.31)["gap_closed_50"]}
     found = average_over_seeds(by_seed)

@@ -68,5 +68,5 @@ def test_the_short_names_have_their_sentences():
 
 @pytest.mark.parametrize("robot", ROBOTS)
 def test_a_robot_without_ranges_is_nominal(robot):
-    spec = replace(load_spec(robot), world={})
+    spec = replace(load_spec(robot), world={}, randomize={})
     assert describe_worlds(spec) == [NOMINAL_WORLD]
