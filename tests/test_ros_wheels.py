@@ -50,7 +50,7 @@ def test_the_extra_admits_every_distribution_that_is_pinned(distribution):
     assert all(name.startswith("ros-") for name in pins)
     text = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
     wheels = [Requirement(line) for line in re.findall(r'^  "(ros-.*)",$', text, re.MULTILINE)]
-    assert len(wheels) == 9
+    assert len(wheels) == 10
     assert all(wheel.specifier.contains(pins[wheel.name]) for wheel in wheels)
     (rclpy,) = (wheel for wheel in wheels if wheel.name == "ros-rclpy")
     assert not any(rclpy.specifier.contains(other) for other in ("3.3.16", "8.0.0", "10.0.0"))
