@@ -154,6 +154,6 @@ def _add_notes(sensors: Sequence[Mapping[str, Any]], notes: Notes) -> None:
         f"{MOST_WEIGHTS:g} weights of the robot, and distances up to {FARTHEST:g} m"
     )
     notes.to_check.append(
-        f"the robot has {len(sensors)} sensors beyond its joints. Each is subscribed on its topic: remove from the spec "
-        "those that the real robot does not have, and set topic, rate and noise of the others, before training"
+        f"the robot has {len(sensors)} sensors beyond its joints. Each is subscribed on its topic: before training, "
+        "remove sensors from the spec that the real robot does not have, and set topic, rate and noise of the others"
     )
