@@ -162,6 +162,9 @@ def test_frozen_and_noisy_fields_are_reported_and_stay_in_the_observation():
     assert found.values[-1] == 24.0 and robot.health("battery").cause == "frozen"
     assemble("battery/voltage", cause="noisy")
     assert robot.health("battery").cause == "noisy"
+    for cause in ReadingFault:
+        assemble("battery/voltage", cause=cause.value)
+        assert "the model predicts it instead: " in robot.health("battery").sentence
     assert assemble("imu/angular_velocity").missing_required == ("imu",)
     assert assemble("a/position").missing_required == ("joints",)
     assert assemble().is_valid

@@ -74,6 +74,7 @@ class SensorHealth:
             "not_finite": "it is NaN or infinite, or a quaternion without unit length",
             "range": "it is far beyond its limit. Is it broken, or in another unit?",
             "frozen": "it repeats the same bits while the model predicts a change. Restart its driver",
+            "noisy": "it jumps far more than the model predicts. Is a cable or its shield broken?",
         }[self.cause]
 
     def to_dict(self) -> dict[str, Any]:
