@@ -7,11 +7,10 @@ import numpy as np
 from jaxtyping import Bool, Float
 
 from wm_robot.adaptation.events import MAX_EVENTS, AgentEvent
+from wm_robot.adaptation.frozen_readings import MIN_DEVIATION
 from wm_robot.errors import check_at_least
 from wm_robot.spec import JOINTS, RobotSpec
 
-MIN_DEVIATION = 1e-9
-"""Smallest deviation that an error is divided by."""
 MAX_JUMP = 4.0
 """Largest square of a jump that counts, in the variance that is allowed: one wrong reading, with its jump there and
 back, is no noise."""

@@ -12,6 +12,7 @@ from wm_robot.progress import Progress, ignore_progress
 from wm_robot_benchmarks.harness.bench import BASES
 from wm_robot_benchmarks.harness.processes import in_processes
 from wm_robot_benchmarks.harness.result import Setting, load_bases
+from wm_robot_benchmarks.undeclared import FROZEN, make_lives
 
 if TYPE_CHECKING:
     from wm_robot.model.world_model import WorldModel
@@ -24,7 +25,6 @@ LIVES, SEED = 64, 10_000
 """Robots of a measurement, and their seed, which no bench uses."""
 HALVINGS = 7
 """Of the ratio of the largest to the least strength that is left."""
-FROZEN = "robust"
 
 
 def find_strengths(setting: Setting, kinds: Sequence[str], progress: Progress) -> dict[str, float]:
@@ -55,7 +55,6 @@ def find_strength(setting: Setting, kind: str, *, progress: Progress = ignore_pr
 
 def _measure_error(setting: Setting, model: "WorldModel", row: str, strength: float) -> float:
     from wm_robot.evaluation.adaptation import Variant, compute_error_by_step
-    from wm_robot_benchmarks.undeclared import make_lives
 
     seen = make_lives(setting, row, strength, LIVES, SEED, points=(EXPERIENCE,))
     variant = Variant(name=FROZEN, model=model)
