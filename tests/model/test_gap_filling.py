@@ -9,7 +9,7 @@ torch = pytest.importorskip("torch")
 from wm_robot.memory.lifetime_state import list_values
 from wm_robot.memory.registry import FAMILIES
 from wm_robot.model.config import ModelConfig
-from wm_robot.model.gap_filling import scan_with_gaps
+from wm_robot.model.gap_filling import fill_gaps
 from wm_robot.model.torch_backend import TorchBackend, to_array, to_arrays
 from wm_robot.model.world_model import WorldModel
 from wm_robot.training.export.update_step import UpdateStepExport
@@ -52,25 +52,24 @@ def start(model, action):
 
 
 @pytest.mark.parametrize("memory", LEARNERS)
-def test_steps_without_gaps_are_scanned_as_ever(memory):
-    model, (obs, action, valid) = make_model(memory), make_steps()
-    expected, after = model.scan(start(model, action), obs, action, valid)
-    found, filled, state = scan_with_gaps(model, start(model, action), obs, action, valid)
-    assert torch.equal(filled, obs)
-    torch.testing.assert_close(found.mean, expected.mean, atol=1e-4, rtol=1e-4)
-    for one, other in zip(list_values(state.learned), list_values(after.learned), strict=True):
-        torch.testing.assert_close(one, other, atol=1e-4, rtol=1e-4)
-
-
-@pytest.mark.parametrize("memory", LEARNERS)
 def test_a_gap_holds_the_prediction_and_readings_stay(memory):
     model, (obs, action, valid) = make_model(memory), make_steps()
     obs[:, 4:8, OPTIONAL] = torch.nan
-    found, filled, state = scan_with_gaps(model, start(model, action), obs, action, valid)
+    filled, measured = fill_gaps(model, start(model, action), obs, action, valid)
     gaps = torch.isnan(obs)
     assert torch.equal(filled[~gaps], obs[~gaps])
-    torch.testing.assert_close(filled[:, 1:][gaps[:, 1:]], found.mean[gaps[:, 1:]], atol=1e-5, rtol=1e-5)
+    # A change is evidence where both of its readings are.
+    assert torch.equal(measured == 0, gaps[:, 1:] | gaps[:, :-1]) and (measured[:, 3:8, OPTIONAL] == 0).all()
+    found, state = model.scan(start(model, action), filled, action, valid, None, measured)
+    torch.testing.assert_close(filled[:, 1:][gaps[:, 1:]], found.mean[gaps[:, 1:]], atol=1e-4, rtol=1e-4)
     assert all(torch.isfinite(value).all() for value in list_values(state))
+
+
+def test_the_first_observation_is_filled_with_the_mean():
+    model, (obs, action, valid) = make_model("gru"), make_steps()
+    obs[:, 0, OPTIONAL] = torch.nan
+    filled, _ = fill_gaps(model, start(model, action), obs, action, valid)
+    assert torch.equal(filled[:, 0, OPTIONAL], model.obs_mean[OPTIONAL].expand(ROBOTS, -1))
 
 
 def update_after_reading(model, memory_step: Step, reading: float):

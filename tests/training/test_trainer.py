@@ -285,9 +285,9 @@ def test_a_carried_row_of_the_oracle_is_told_the_robot_it_moved_to(tmp_path, mon
     told = []
     scan = run.model.scan
 
-    def noted(state, obs, action, valid, truth):
+    def noted(state, obs, action, valid, truth, measured):
         told.append((state.memory[0]["physics"].clone(), truth[:, 0].clone()))
-        return scan(state, obs, action, valid, truth)
+        return scan(state, obs, action, valid, truth, measured)
 
     monkeypatch.setattr(run.model, "scan", noted)
     for _ in run.run():

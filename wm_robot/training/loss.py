@@ -9,7 +9,7 @@ from torch import Tensor
 
 from wm_robot.memory.lifetime_state import LifetimeState, map_values
 from wm_robot.model.backend import Prediction
-from wm_robot.model.gap_filling import scan_with_gaps
+from wm_robot.model.gap_filling import fill_gaps
 from wm_robot.model.world_model import WorldModel
 
 ANCHOR_STEPS = (0, 2, 6, 12, 24, 48, 96, 192)
@@ -44,7 +44,7 @@ def compute_segment_loss(
 ) -> tuple[LossTerms, LifetimeState[Tensor]]:
     """Scan a segment, imagine from several of its steps, and compute the loss.
 
-    Gradients flow through every update.
+    Gradients flow through every update, and not through what fills a gap.
 
     Args:
         obs: What the sensors would give; predictions are compared with it.
@@ -54,30 +54,25 @@ def compute_segment_loss(
     steps = action.shape[1]
     anchors = [t for t in ANCHOR_STEPS if t + horizon <= steps] if horizon else [0]
     ones = torch.ones(action.shape[:2])
-    given = obs if sensed is None else sensed
+    given, measured = obs, None
+    if sensed is not None:
+        given, measured = fill_gaps(model, state, sensed, action, ones, truth)
     predicted, moments = [], []
-    seen: list[Tensor] = []
     for start, stop in zip(anchors, [*anchors[1:], steps], strict=True):
         moments.append(state)
         part, whole = slice(start, stop), slice(start, stop + 1)
-        scanned = given[:, whole], action[:, part], ones[:, part], truth[:, whole]
-        if sensed is None:
-            piece, state = model.scan(state, *scanned)
-            filled = scanned[0]
-        else:
-            piece, filled, state = scan_with_gaps(
-                model, state, *scanned, first=seen[-1][:, -1] if seen else None
-            )
+        known = None if measured is None else measured[:, part]
+        piece, state = model.scan(
+            state, given[:, whole], action[:, part], ones[:, part], truth[:, whole], known
+        )
         predicted.append(piece)
-        seen.append(filled)
     surprise = _compute_one_step_loss(model, predicted, obs[:, 1:])
 
     if not horizon:
         anchors, moments = [steps], [state]
     joined = map_values(lambda *values: torch.cat(values), *moments)
-    starts = [filled[:, 0] for filled in seen]
     open_loop, by_anchor, competence = _compute_open_loop_loss(
-        model, joined, starts, obs, action, anchors, horizon
+        model, joined, given, obs, action, anchors, horizon
     )
 
     true = torch.cat([truth[:, t] for t in anchors])
@@ -88,7 +83,7 @@ def compute_segment_loss(
 def _compute_open_loop_loss(
     model: WorldModel,
     state: LifetimeState[Tensor],
-    starts: list[Tensor],
+    given: Tensor,
     obs: Tensor,
     action: Tensor,
     anchors: list[int],
@@ -97,7 +92,7 @@ def _compute_open_loop_loss(
     """Compute the loss of imagination from the anchors, the error at its last step by anchor, and the competence."""
     if not horizon:
         return obs.new_zeros(()), obs.new_zeros(0), obs.new_zeros(())
-    seen = torch.cat(starts)
+    seen = torch.cat([given[:, t] for t in anchors])
     plans = torch.cat([action[:, t : t + horizon] for t in anchors])
     future = torch.cat([obs[:, t + 1 : t + 1 + horizon] for t in anchors])
     mean, _ = model.imagine(state, model.observe(state, seen), plans[:, None])

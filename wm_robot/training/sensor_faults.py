@@ -25,7 +25,7 @@ class SensorFaultConfig:
     """Config of the sensor faults of a training."""
 
     batch_fraction: float = 0.5
-    """Share of the gradient steps whose segments have faults. Their steps are scanned one by one, in more time."""
+    """Share of the gradient steps whose segments have faults. Their gaps are filled step by step, in more time."""
     chance: float = 0.5
     """Chance that an optional sensor of a segment has a fault."""
     shortest: int = 2
