@@ -53,6 +53,7 @@ def train_base(
     steps: Count | None = None,
     random_trajectories: Count | None = None,
     planned_trajectories: Count | None = None,
+    effect_trajectories: CountOrZero | None = None,
     trajectory_steps: Count | None = None,
     static_share: Share = 0.0,
     sensor_fault_share: Share = 0.5,
@@ -91,6 +92,8 @@ def train_base(
         random_trajectories: Number of trajectories with random actions; 1.6 million steps by default.
         planned_trajectories: Number of trajectories with the planner in the loop, in each of two rounds; 0.2 million
             steps by default.
+        effect_trajectories: Number of trajectories in worlds with undeclared effects, for networks that are not told
+            the physics; 1 million steps by default.
         trajectory_steps: Length of a trajectory, in steps; 10.24 s by default, at least 256 and at most 2048 steps.
         static_share: Share of trajectories whose world never changes. A long-term memory needs some.
         calibration_trajectories: Number of new trajectories for the calibration of the finished base; see `wm-robot
@@ -130,6 +133,7 @@ def train_base(
         random_trajectories or size.random_trajectories,
         planned_trajectories or size.planned_trajectories,
     )
+    num_effects = size.effect_trajectories if effect_trajectories is None else effect_trajectories
     if not TrainConfig.horizon <= steps <= trajectory_steps:
         raise ConfigError(
             f"steps is {steps}; a segment needs at least {TrainConfig.horizon} steps, and at most "
@@ -170,6 +174,7 @@ def train_base(
                     seed=seed,
                     threads=threads,
                     nominal_only=nominal_only,
+                    num_effect_trajectories=0 if nominal_only else num_effects,
                 ),
                 work=work / name,
                 data=data or Path("runs/data") / (f"{spec.name}-nominal" if nominal_only else spec.name),

@@ -21,6 +21,8 @@ SEGMENT_STEPS, TRAJECTORY_STEPS = (32, 128), (256, 2048)
 """Bounds of the same, in steps."""
 RANDOM_STEPS, PLANNED_STEPS = 3072 * 512, 384 * 512
 """Transitions of the first round, and of each round with the planner in the loop."""
+EFFECT_STEPS = 2048 * 512
+"""Transitions in worlds with undeclared effects."""
 WIDTHS = ((32, 128), (96, 192))
 """Number of observations and actions up to which a model has this width."""
 LARGEST_WIDTH = 256
@@ -41,6 +43,7 @@ class TrainingSize:
     trajectory_steps: int
     random_trajectories: int
     planned_trajectories: int
+    effect_trajectories: int
 
 
 def choose_training_size(spec: "RobotSpec", trajectory_steps: int | None = None) -> TrainingSize:
@@ -60,6 +63,7 @@ def choose_training_size(spec: "RobotSpec", trajectory_steps: int | None = None)
         trajectory_steps=steps,
         random_trajectories=max(64, RANDOM_STEPS // steps),
         planned_trajectories=max(16, PLANNED_STEPS // steps),
+        effect_trajectories=max(64, EFFECT_STEPS // steps),
     )
 
 
@@ -164,6 +168,7 @@ def estimate_training(
         gradient_s += fault_share * (time.perf_counter() - started - gradient_s)
     torch.set_rng_state(state)
     transitions = [count * collector.steps for count in collector.num_trajectories]
+    transitions[0] += collector.num_effect_trajectories * collector.steps
     size = 4 * (2 * collector.spec.obs_dim + collector.spec.action_dim)
     return TrainingEstimate(
         simulation_s=step_s * transitions[0] + plan_s * transitions[1] * num_planned_rounds,
@@ -197,6 +202,7 @@ def estimate_default_training(spec: "RobotSpec", task: str = "") -> TrainingEsti
         seed=0,
         threads=1,
         nominal_only=False,
+        num_effect_trajectories=size.effect_trajectories,
     )
     return sum_estimates(
         estimate_training(

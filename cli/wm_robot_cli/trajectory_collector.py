@@ -22,6 +22,45 @@ class TrajectoryCollector:
     seed: int
     threads: int
     nominal_only: bool
+    num_effect_trajectories: int = 0
+    """Random trajectories in worlds with undeclared effects."""
+
+    def describe_effects(self) -> dict[str, Any]:
+        """Return all settings of the trajectories with undeclared effects."""
+        from wm_robot_sim.effects.effect import list_kinds
+        from wm_robot_sim.effects.strengths import load_strengths
+
+        return {
+            **self.describe_round(0),
+            "trajectories": self.num_effect_trajectories,
+            "effects": list(list_kinds(self.spec, "training")),
+            "strengths": dict(load_strengths(self.spec.name)),
+        }
+
+    def collect_effects(self) -> "TrajectoryBatch":
+        """Collect random trajectories in worlds with undeclared effects, which change as others do."""
+        import numpy as np
+
+        from wm_robot_sim.effects.training_worlds import draw_effect_worlds
+        from wm_robot_sim.rollouts import WORLDS_PER_TRAJECTORY, collect_trajectories
+
+        count = self.num_effect_trajectories
+        print(f"collecting {count} trajectories of {self.steps} steps: random, with undeclared effects")
+        worlds = draw_effect_worlds(
+            self.spec, count * WORLDS_PER_TRAJECTORY, np.random.default_rng([self.seed, 40_000])
+        )
+        return collect_trajectories(
+            self.spec,
+            num_trajectories=count,
+            num_steps=self.steps,
+            static_share=self.static_share,
+            seed=self.seed * 1000 + 500,
+            num_threads=self.threads,
+            task=self.task,
+            worlds=[
+                worlds[i : i + WORLDS_PER_TRAJECTORY] for i in range(0, len(worlds), WORLDS_PER_TRAJECTORY)
+            ],
+        )
 
     def describe_round(self, number: int) -> dict[str, Any]:
         """See `wm_robot.training.trainer.TrajectorySource`."""

@@ -24,6 +24,8 @@ class EkfEstimate(NamedTuple):
     """Innovation, whitened: unit variance if the covariances of the filter are right."""
     half_log_det: Float[Tensor, "..."]
     """½ log det S."""
+    variance: Float[Tensor, "... O"]
+    """Variance of each innovation, the diagonal of S."""
 
 
 def ekf_update(
@@ -45,8 +47,11 @@ def ekf_update(
     across = covariance @ jacobian.mT
     # P - K S Kᵀ as P - W Wᵀ keeps it symmetric.
     both = torch.cat([innovation[..., None], across.mT], -1)
-    white, deviation = whiten(jacobian @ across + torch.diag_embed(noise_variance), both)
+    total = jacobian @ across + torch.diag_embed(noise_variance)
+    white, deviation = whiten(total, both)
     misfit, half_gain = white.split([1, mean.shape[-1]], -1)
     mean = mean + (half_gain.mT @ misfit)[..., 0]
     covariance = covariance - half_gain.mT @ half_gain
-    return EkfEstimate(mean, covariance, misfit[..., 0], deviation.log().sum(-1))
+    return EkfEstimate(
+        mean, covariance, misfit[..., 0], deviation.log().sum(-1), total.diagonal(dim1=-2, dim2=-1)
+    )

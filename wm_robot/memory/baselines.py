@@ -24,6 +24,10 @@ class NullMemory(Memory):
     def open_single_reader(self, state: MemoryState) -> Reader:
         return self.film.open_single_reader(state["s"])
 
+    def compute_modulation(self, state: MemoryState) -> tuple[Tensor, Tensor]:
+        """Compute the modulation of a single row; see `FilmReadout.compute_modulation`."""
+        return self.film.compute_single_modulation(state["s"])
+
     def update(self, state: MemoryState, h: Tensor, e: Tensor, w: Tensor) -> MemoryState:
         return state
 

@@ -2,15 +2,17 @@
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from wm_robot.math.extended_kalman import ekf_update
 from wm_robot.memory.memory import (
     HypothesisPrediction,
+    InferenceStep,
     MemoryState,
     PhysicsInference,
-    PredictHypotheses,
+    StepPrediction,
+    expand_like,
     fixed_normal,
     sqrt_psd,
 )
@@ -103,45 +105,59 @@ class MultipleModelEkf(PhysicsMemory):
     def physics_inference(self) -> PhysicsInference:
         return self
 
-    def infer_physics(
+    def infer_physics(self, state: MemoryState, step: InferenceStep) -> tuple[StepPrediction, MemoryState]:
+        """See `PhysicsInference.infer_physics`; the number of updates decides which hypothesis is replaced."""
+        sensed = step.predict_hypotheses(state["mean"])
+        filtered, _ = self._filter_hypotheses(state, sensed, step)
+        after = self._replace_worst(self._order_hypotheses(filtered), step.num_updates)
+        return StepPrediction(sensed.mean[:, 0], sensed.log_variance[:, 0]), keep_unseen(
+            state, after | {"physics": after["mean"][:, 0]}, step.w
+        )
+
+    def _filter_hypotheses(
         self,
         state: MemoryState,
-        num_updates: Int[Tensor, "B"],
-        predict_hypotheses: PredictHypotheses,
-        outcome: Float[Tensor, "B O"],
-        w: Float[Tensor, "B"],
-        measured: Float[Tensor, "B O"] | None = None,
-    ) -> tuple[HypothesisPrediction, MemoryState]:
-        """See `PhysicsInference.infer_physics`; `num_updates` decides which hypothesis is replaced."""
-        sensed = predict_hypotheses(state["mean"])
-        seen = (w > 0)[:, None]
-        # A masked step may hold anything, and a factor of NaN is an error.
-        known = seen[..., None] if measured is None else seen[..., None] & (measured > 0)[:, None]
-        innovation = torch.where(known, outcome[:, None] - sensed.mean, 0.0)
+        sensed: HypothesisPrediction,
+        step: InferenceStep,
+        extra_variance: Tensor | float = 0.0,
+    ) -> tuple[MemoryState, Float[Tensor, "B K O"]]:
+        """Update the filter of each hypothesis.
+
+        Args:
+            extra_variance: Variance of the prediction from other causes than noise and physics.
+
+        Returns:
+            Mean, covariance and score of each; and the variance of its prediction by the physics alone.
+        """
+        known, w = step.find_known(), step.w[:, None, None]
+        innovation = torch.where(known, step.outcome[:, None] - sensed.mean, 0.0)
         slope = torch.where(known[..., None], sensed.jacobian, 0.0)
-        noise = torch.where(known, self.VARIANCE_FACTOR * sensed.log_variance.exp() / w[:, None, None], 1.0)
+        # A factor of NaN is an error.
+        noise = self.VARIANCE_FACTOR * sensed.log_variance.exp() / w + extra_variance
+        noise = torch.where(known, noise, 1.0)
         drifted = self._inflate_covariance(state["covariance"], self.DRIFT_RATE * self.dt)
-        mean, covariance, misfit, log_volume = ekf_update(state["mean"], drifted, innovation, slope, noise)
-        surprise = misfit.square()
-        mean_surprise = surprise.mean(-1) if measured is None else _average_measured(surprise, known)
+        found = ekf_update(state["mean"], drifted, innovation, slope, noise)
+        surprise = found.whitened_innovation.square()
+        mean_surprise = surprise.mean(-1) if step.measured is None else average_known(surprise, known)
         doubt = (self.FADING_RATE * (mean_surprise / self.FADING_THRESHOLD - 1).clamp_min(0)).clamp_max(
             self.MAX_FADING
         )
-        covariance = self._inflate_covariance(covariance, doubt[..., None, None])
-        likelihood = -0.5 * surprise.clamp_max(self.MAX_INNOVATION**2).sum(-1) - log_volume
-        score = 0.5 ** (self.dt / self.SCORE_HALF_LIFE) * state["score"] + likelihood
+        covariance = self._inflate_covariance(found.covariance, doubt[..., None, None])
+        likelihood = -0.5 * surprise.clamp_max(self.MAX_INNOVATION**2).sum(-1) - found.half_log_det
+        score = self._fade * state["score"] + likelihood
 
-        sound = torch.isfinite(mean).all(-1) & torch.isfinite(score)
-        mean = torch.where(sound[..., None], torch.clamp(mean, self.low, self.high), state["mean"])
+        sound = torch.isfinite(found.mean).all(-1) & torch.isfinite(score)
+        mean = torch.where(sound[..., None], torch.clamp(found.mean, self.low, self.high), state["mean"])
         covariance = torch.where(sound[..., None, None], covariance, state["covariance"])
         score = torch.where(
             sound, score, state["score"] - self.NEW_HYPOTHESIS_PENALTY - self.SWITCH_THRESHOLD
         )
-        after = self._respawn_worst(*self._order_hypotheses(mean, covariance, score), num_updates)
-        return sensed, {
-            name: torch.where(seen.view(-1, *[1] * (value.ndim - 1)), value, state[name])
-            for name, value in after.items()
-        }
+        return {"mean": mean, "covariance": covariance, "score": score}, found.variance - noise
+
+    @property
+    def _fade(self) -> float:
+        """Factor on a score in each step."""
+        return float(0.5 ** (self.dt / self.SCORE_HALF_LIFE))
 
     def sample_posterior(self, state: MemoryState, num_samples: int) -> MemoryState:
         """Sample the posterior of the hypothesis in use."""
@@ -160,22 +176,20 @@ class MultipleModelEkf(PhysicsMemory):
         """Indices of bimodal parameters."""
         return torch.isfinite(self.reflection_sum).nonzero()[:, 0]
 
-    def _order_hypotheses(
-        self, mean: Tensor, covariance: Tensor, score: Tensor
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        """Order the hypotheses, with the one in use first."""
+    def _order_hypotheses(self, hypotheses: MemoryState) -> MemoryState:
+        """Order what belongs to each hypothesis, `B K …`, with the one in use first."""
+        score = hypotheses["score"]
         best = score.argmax(1, keepdim=True)
         sure = score.gather(1, best) - score[:, :1] > self.SWITCH_THRESHOLD
         first = torch.where(sure, best, 0)
         index = torch.arange(score.shape[1], device=score.device).expand_as(score)
         order = torch.cat([first, index.scatter(1, first, 0)[:, 1:]], 1)
         rows = torch.arange(len(score), device=score.device)[:, None]
-        return mean[rows, order], covariance[rows, order], score[rows, order]
+        return {name: value[rows, order] for name, value in hypotheses.items()}
 
-    def _respawn_worst(
-        self, mean: Tensor, covariance: Tensor, score: Tensor, num_updates: Tensor
-    ) -> MemoryState:
+    def _replace_worst(self, hypotheses: MemoryState, num_updates: Tensor) -> MemoryState:
         """Replace the worst hypothesis. Kinds alternate: three reflected, one with wide covariance, one prior."""
+        mean, covariance, score = (hypotheses[name] for name in ("mean", "covariance", "score"))
         rows = torch.arange(len(mean), device=mean.device)
         worst = 1 + score[:, 1:].argmin(1)
         truth, sure = mean[:, 0], covariance[:, 0]
@@ -190,13 +204,29 @@ class MultipleModelEkf(PhysicsMemory):
             open_to = open_to + torch.diag_embed(turned * self.prior_covariance.diagonal())
         born = torch.where(newborn[:, None], self.prior_mean, born)
         open_to = torch.where(newborn[:, None, None], self.prior_covariance, open_to)
-        mean, covariance, score = mean.clone(), covariance.clone(), score.clone()
-        mean[rows, worst], covariance[rows, worst] = torch.clamp(born, self.low, self.high), open_to
-        score[rows, worst] = score[:, 0] - self.NEW_HYPOTHESIS_PENALTY
-        return {"physics": truth, "mean": mean, "covariance": covariance, "score": score}
+        new = self._make_newborn(hypotheses, newborn) | {
+            "mean": torch.clamp(born, self.low, self.high),
+            "covariance": open_to,
+            "score": score[:, 0] - self.NEW_HYPOTHESIS_PENALTY,
+        }
+        after = {}
+        for name, value in hypotheses.items():
+            after[name] = value.clone()
+            after[name][rows, worst] = new[name]
+        return after
+
+    def _make_newborn(self, hypotheses: MemoryState, is_prior: Bool[Tensor, "B"]) -> MemoryState:
+        """Return what belongs to a new hypothesis: that of the one in use, or of the initial state."""
+        return {name: value[:, 0] for name, value in hypotheses.items()}
 
 
-def _average_measured(values: Float[Tensor, "B K O"], known: Tensor) -> Float[Tensor, "B K"]:
+def keep_unseen(before: MemoryState, after: MemoryState, w: Float[Tensor, "B"]) -> MemoryState:
+    """Return the state after a step, and the state before it in rows of weight 0."""
+    seen = w > 0
+    return {name: torch.where(expand_like(seen, value), value, before[name]) for name, value in after.items()}
+
+
+def average_known(values: Float[Tensor, "B K O"], known: Tensor) -> Float[Tensor, "B K"]:
     """Average over the channels that are readings."""
     return (values * known).sum(-1) / known.sum(-1).clamp_min(1)
 

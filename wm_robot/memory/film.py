@@ -50,9 +50,15 @@ class FilmReadout(nn.Module):
 
     def open_single_reader(self, s: Float[Tensor, "1 S"], state: MemoryState | None = None) -> Reader:
         """See `Memory.open_single_reader`."""
-        own = {name: value[0] for name, value in (state or {}).items() if name in RESIDUAL_KEYS}
-        gain, bias = self.compute_modulation(s, own)
+        gain, bias = self.compute_single_modulation(s, state)
         return lambda h: self(h, gain, bias)
+
+    def compute_single_modulation(
+        self, s: Float[Tensor, "1 S"], state: MemoryState | None = None
+    ) -> tuple[Float[Tensor, "1 D"], Float[Tensor, "1 D"]]:
+        """Compute γ + 1 and β of a single row."""
+        own = {name: value[0] for name, value in (state or {}).items() if name in RESIDUAL_KEYS}
+        return self.compute_modulation(s, own)
 
     def forward(self, h: Tensor, gain: Tensor, bias: Tensor) -> Tensor:
         return self.out(F.silu(torch.addcmul(bias, self.query(h), gain)))

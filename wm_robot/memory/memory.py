@@ -36,30 +36,46 @@ PredictHypotheses = Callable[[Tensor], HypothesisPrediction]
 """Physics `B K P` → prediction of this step by each of them."""
 
 
+class StepPrediction(NamedTuple):
+    """Prediction of a step, in the units of `HypothesisPrediction`."""
+
+    mean: Float[Tensor, "B O"]
+    log_variance: Float[Tensor, "B O"]
+
+
+class InferenceStep(NamedTuple):
+    """One step for `PhysicsInference`."""
+
+    num_updates: Int[Tensor, "B"]
+    """Number of valid steps before this one."""
+    predict_hypotheses: PredictHypotheses
+    """Prediction of the model under given physics."""
+    query: Float[Tensor, "B D"]
+    """As for `Memory.read`."""
+    outcome: Float[Tensor, "B O"]
+    """The observed change, in the units of `predict_hypotheses`."""
+    w: Float[Tensor, "B"]
+    """As for `Memory.update`."""
+    measured: Float[Tensor, "B O"] | None = None
+    """0 for a channel whose outcome is no reading, and no evidence; None: all are readings."""
+    frozen: StepPrediction | None = None
+    """For a memory that competes with a frozen model; see `Memory.competes_with_frozen`."""
+
+    def find_known(self) -> Bool[Tensor, "B 1 _"]:
+        """Find the channels that are evidence. A masked step may hold anything."""
+        seen = (self.w > 0)[:, None, None]
+        return seen if self.measured is None else seen & (self.measured > 0)[:, None]
+
+
 @runtime_checkable
 class PhysicsInference(Protocol):
     """Inference of the physics in a memory state from the model's own prediction."""
 
-    def infer_physics(
-        self,
-        state: MemoryState,
-        num_updates: Int[Tensor, "B"],
-        predict_hypotheses: PredictHypotheses,
-        outcome: Float[Tensor, "B O"],
-        w: Float[Tensor, "B"],
-        measured: Float[Tensor, "B O"] | None = None,
-    ) -> tuple[HypothesisPrediction, MemoryState]:
+    def infer_physics(self, state: MemoryState, step: InferenceStep) -> tuple[StepPrediction, MemoryState]:
         """Update the physics estimate with one step, by the model's own prediction.
 
-        Args:
-            num_updates: Number of valid steps before this one.
-            predict_hypotheses: Prediction of the model under given physics.
-            outcome: The observed change, in the units of `predict_hypotheses`.
-            w: As for `Memory.update`.
-            measured: 0 for a channel whose outcome is no reading, and no evidence; None: all are readings.
-
         Returns:
-            Prediction of each hypothesis before the outcome, the selected one first; and the state after it.
+            Prediction in use before the outcome, and the state after it.
         """
 
     def read_with_pullback(
@@ -81,6 +97,10 @@ class Memory(nn.Module, ABC):
     """True: an update without the true physics is an error (the oracle)."""
     max_layers: ClassVar[int | None] = None
     """Largest number of layers of a model with this family; None for any number."""
+    corrects_prediction: ClassVar[bool] = False
+    """True: `open_correction` gives one, and the family is made with the number of channels of an observation."""
+    competes_with_frozen: ClassVar[bool] = False
+    """True: the model has a second network with frozen weights, and evidence selects the one in use."""
     exportable: ClassVar[bool] = True
     """False: the update has operations that ONNX does not support; robots run it with torch."""
 
@@ -101,6 +121,21 @@ class Memory(nn.Module, ABC):
     @abstractmethod
     def open_reader(self, state: MemoryState) -> Reader:
         """Return the read function of a fixed state; planning calls it thousands of times."""
+
+    def open_correction(self, state: MemoryState) -> Reader | None:
+        """Return a correction of the predicted change by the query, `B N D` → `B N O`; None where there is none.
+
+        It is in units of the one-step change.
+        """
+        return None
+
+    def adjust_log_variance(self, log_variance: Float[Tensor, "*B O"]) -> Float[Tensor, "*B O"]:
+        """Return the log variance of the predicted change, with a noise that the family has learned for itself."""
+        return log_variance
+
+    def find_frozen(self, state: MemoryState) -> Bool[Tensor, "B"] | None:
+        """Find the rows in which the frozen network is in use; None for a family that does not compete with one."""
+        return None
 
     def open_single_reader(self, state: MemoryState) -> Reader:
         """Return `open_reader` of a single row; queries and readings are `N D`."""

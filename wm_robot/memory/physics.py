@@ -32,6 +32,10 @@ class PhysicsMemory(Memory):
     def open_single_reader(self, state: MemoryState) -> Reader:
         return self.film.open_single_reader(self.embed(state["physics"]), state)
 
+    def compute_modulation(self, state: MemoryState) -> tuple[Tensor, Tensor]:
+        """Compute the modulation of a single row; see `FilmReadout.compute_modulation`."""
+        return self.film.compute_single_modulation(self.embed(state["physics"]), state)
+
     def read_view(self, state: MemoryState) -> MemoryState:
         return {"physics": state["physics"]}
 

@@ -38,6 +38,7 @@ FAMILIES: dict[str, MemoryFamily] = {
     "ridge": MemoryFamily("wm_robot.memory.ridge", "RidgeMemory"),
     "kalman": MemoryFamily("wm_robot.memory.kalman", "KalmanMemory"),
     "ekf": MemoryFamily("wm_robot.memory.ekf", "MultipleModelEkf"),
+    "semiparametric": MemoryFamily("wm_robot.memory.semiparametric", "SemiparametricMemory"),
     "null": MemoryFamily("wm_robot.memory.baselines", "NullMemory", is_learned=False),
     "oracle": MemoryFamily(
         "wm_robot.memory.baselines", "OracleMemory", uses_privileged_state=True, is_learned=False
@@ -56,10 +57,15 @@ def find_family(name: str) -> MemoryFamily:
     return FAMILIES[name]
 
 
-def make_memory(family: str, *, width: int, outcome: int, dt: float) -> "Memory":
+def make_memory(family: str, *, width: int, outcome: int, dt: float, channels: int) -> "Memory":
     """Create an untrained memory of that family.
+
+    Args:
+        channels: Number of channels of an observation.
 
     Raises:
         ConfigError: If the family is unknown.
     """
-    return find_family(family).memory_class(width=width, outcome=outcome, dt=dt)
+    memory_class = find_family(family).memory_class
+    more = {"channels": channels} if memory_class.corrects_prediction else {}
+    return memory_class(width=width, outcome=outcome, dt=dt, **more)

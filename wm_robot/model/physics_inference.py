@@ -10,7 +10,13 @@ from torch import Tensor
 from wm_robot.math.pullback import pullback
 from wm_robot.memory.film import make_read_state
 from wm_robot.memory.lifetime_state import LifetimeState
-from wm_robot.memory.memory import HypothesisPrediction, MemoryState, PhysicsInference
+from wm_robot.memory.memory import (
+    HypothesisPrediction,
+    InferenceStep,
+    MemoryState,
+    PhysicsInference,
+    StepPrediction,
+)
 from wm_robot.model.backend import Prediction
 from wm_robot.model.config import LOG_VARIANCE_BOUNDS
 
@@ -27,6 +33,7 @@ def infer_physics(
     straight: Float[Tensor, "B T O"],
     valid: Float[Tensor, "B T"],
     measured: Float[Tensor, "B T O"] | None = None,
+    frozen: Prediction[Tensor] | None = None,
 ) -> tuple[Prediction[Tensor], MemoryState]:
     """Predict steps in sequence under each hypothesis, and update the memory after each.
 
@@ -35,22 +42,37 @@ def infer_physics(
         h: First hidden layer of each step.
         straight: Linear sensor change of each step, in units of the one-step change.
         measured: 0 for a channel of an outcome that is no reading; None: all are readings.
+        frozen: Predictions of the frozen network, for a memory that competes with one.
     """
     part, age = state.memory[0], state.step
     changes, spreads = [], []
     happened = model.channels.subtract(obs[:, 1:], obs[:, :-1]) / model.change_std - straight
     for t in range(h.shape[1]):
-        sense = partial(predict_under_physics, model, inference, state, h[:, t])
-        known = None if measured is None else measured[:, t]
-        sensed, part = inference.infer_physics(part, age, sense, happened[:, t], valid[:, t], known)
+        step = InferenceStep(
+            age,
+            partial(predict_under_physics, model, inference, state, h[:, t]),
+            model.norms[0](h[:, t]),
+            happened[:, t],
+            valid[:, t],
+            None if measured is None else measured[:, t],
+            None if frozen is None else _convert_frozen(model, frozen, obs, straight, t),
+        )
+        predicted, part = inference.infer_physics(part, step)
         age = age + (valid[:, t] > 0)
-        # The first hypothesis is in use.
-        changes.append(sensed.mean[:, 0])
-        spreads.append(sensed.log_variance[:, 0])
+        changes.append(predicted.mean)
+        spreads.append(predicted.log_variance)
     change = torch.stack(changes, 1) + straight
     mean = obs[:, :-1] + change * model.change_std
     mean = model.channels.restore_rotations(mean, normalised=False)
     return Prediction(mean, torch.stack(spreads, 1) + 2 * model.change_std.log()), part
+
+
+def _convert_frozen(
+    model: "WorldModel", frozen: Prediction[Tensor], obs: Tensor, straight: Tensor, t: int
+) -> StepPrediction:
+    """Convert a step of the frozen predictions to the units of the hypotheses."""
+    change = model.channels.subtract(frozen.mean[:, t], obs[:, t]) / model.change_std
+    return StepPrediction(change - straight[:, t], frozen.log_variance[:, t] - 2 * model.change_std.log())
 
 
 def predict_under_physics(

@@ -14,7 +14,7 @@ from typing import cast
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from wm_robot.errors import ConfigError
@@ -73,8 +73,13 @@ class WorldModel(nn.Module):
         )
         written = c.truth if find_family(c.memory).memory_class.outcome_is_physics else c.outcome
         self.memories = nn.ModuleList(
-            make_memory(c.memory, width=c.width, outcome=written, dt=c.dt) for _ in range(c.blocks)
+            make_memory(c.memory, width=c.width, outcome=written, dt=c.dt, channels=c.obs)
+            for _ in range(c.blocks)
         )
+        self.frozen: WorldModel | None = None
+        """Network with frozen weights, of the same size, which competes with the memory."""
+        if find_family(c.memory).memory_class.competes_with_frozen:
+            self.frozen = WorldModel(replace(c, memory="null"))
         self.norms = nn.ModuleList(nn.LayerNorm(c.width) for _ in range(c.blocks))
         self.feed_forward = nn.ModuleList(
             nn.Sequential(
@@ -103,7 +108,8 @@ class WorldModel(nn.Module):
             initial_action: Action in force before the first step.
             truth: True physics, `B P`, for families that use them; see `set_true_physics`.
         """
-        c, batch = self.config, len(initial_action)
+        # Not its length, which a graph with any number of rows would fix.
+        c, batch = self.config, initial_action.shape[0]
         readings = [memory.film_readout for memory in self.memory_layers]
         residual = make_zero_residual(
             (self.input_layer.in_features, c.width + c.obs),
@@ -179,7 +185,12 @@ class WorldModel(nn.Module):
         h, straight = make_input_layer(self, state).apply(given)
         inference = self.memory_layers[0].physics_inference
         if truth is None and inference is not None:
-            predicted, inferred = infer_physics(self, inference, state, obs, h, straight, valid, measured)
+            frozen = None
+            if self.frozen is not None:
+                frozen, _ = self.frozen.scan(self.make_frozen_state(state), obs, action, valid)
+            predicted, inferred = infer_physics(
+                self, inference, state, obs, h, straight, valid, measured, frozen
+            )
             memory: tuple[MemoryState, ...] = (inferred,)
         else:
             told = None if truth is None else truth[:, 1:]
@@ -240,9 +251,43 @@ class WorldModel(nn.Module):
             Predicted observation after each action, `B N H O`, with the log variance of a single step. Angles that
             wrap continue those of `z`, and may leave [-π, π): a planner needs them smooth.
         """
+        own = self._imagine_by_memory(state, z, actions)
+        frozen = self.find_frozen(state)
+        if frozen is None or self.frozen is None:
+            return own
+        other = self.frozen.imagine_from(self.make_frozen_state(state), self.decode(z), actions)
+        return Prediction(
+            *(torch.where(frozen[:, None, None, None], *pair) for pair in zip(other, own, strict=True))
+        )
+
+    def imagine_from(
+        self, state: LifetimeState[Tensor], obs: Float[Tensor, "B O"], actions: Float[Tensor, "B N H A"]
+    ) -> Prediction[Tensor]:
+        """Step through plans from an observation; see `imagine`."""
+        return self.imagine(state, self.observe(state, obs), actions)
+
+    def find_frozen(self, state: LifetimeState[Tensor]) -> Bool[Tensor, "B"] | None:
+        """Find the rows in which the frozen network is in use; None for a model without one."""
+        return self.memory_layers[0].find_frozen(state.memory[0])
+
+    def decode(self, z: Float[Tensor, "*B Z"]) -> Float[Tensor, "*B O"]:
+        """Compute the observation of a latent."""
+        return z[..., : self.config.obs] * self.obs_std + self.obs_mean
+
+    def make_frozen_state(self, state: LifetimeState[Tensor]) -> LifetimeState[Tensor]:
+        """Return the state of the frozen network for the recent actions of a state."""
+        assert self.frozen is not None
+        initial = self.frozen.initial_state(initial_action=state.recent[:, -1])
+        return replace(initial, recent=state.recent)
+
+    def _imagine_by_memory(
+        self, state: LifetimeState[Tensor], z: Float[Tensor, "B Z"], actions: Float[Tensor, "B N H A"]
+    ) -> Prediction[Tensor]:
+        """Step through plans by what is in the memories."""
         readers = [
             memory.open_reader(make_read_state(state, i)) for i, memory in enumerate(self.memory_layers)
         ]
+        correct = self.memory_layers[0].open_correction(state.memory[0])
         z = z[:, None].expand(-1, actions.shape[1], -1)
         enter, zs, spreads = make_input_layer(self, state), [], []
         before = state.recent[:, None, -1].expand(-1, actions.shape[1], -1)
@@ -250,7 +295,10 @@ class WorldModel(nn.Module):
             h, straight = enter.apply(torch.cat([self.channels.expand(z), before, action], -1))
             before = action
             for i, read in enumerate(readers):
-                h = self.apply_block(i, h, read(self.norms[i](h)))
+                query = self.norms[i](h)
+                if i == 0 and correct is not None:
+                    straight = straight + correct(query)
+                h = self.apply_block(i, h, read(query))
             z, spread = self._predict_latent(z, straight, h, state)
             zs.append(z)
             spreads.append(spread)
@@ -301,8 +349,8 @@ class WorldModel(nn.Module):
 
     def _decode_prediction(self, z: Tensor, spread: Tensor) -> Prediction[Tensor]:
         """Convert a latent to a prediction in sensor units."""
-        mean = z[..., : self.config.obs] * self.obs_std + self.obs_mean
-        return Prediction(mean, spread.clamp(*LOG_VARIANCE_BOUNDS) + 2 * self.change_std.log())
+        spread = self.memory_layers[0].adjust_log_variance(spread.clamp(*LOG_VARIANCE_BOUNDS))
+        return Prediction(self.decode(z), spread + 2 * self.change_std.log())
 
 
 def concatenate_summaries(layers: Sequence[Memory], memory: Sequence[MemoryState]) -> Float[Tensor, "B X"]:

@@ -33,6 +33,8 @@ class TrainConfig:
     """Shares of the training after which trajectories are collected with the planner in the loop."""
     planned_fraction: float = 0.4
     """Share of rows drawn from planned trajectories, once there are some."""
+    effect_fraction: float = 0.3
+    """Share of rows drawn from trajectories with undeclared effects, for a memory that is not told the physics."""
     stages: tuple[Stage, ...] = ()
     """Easier stages before the full training."""
     checkpoint_interval: int = 250

@@ -2,7 +2,7 @@
 
 import json
 import time
-from collections.abc import Container, Iterator, Sequence
+from collections.abc import Callable, Container, Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import asdict, replace
 from itertools import count
@@ -30,6 +30,7 @@ from wm_robot.training.train_config import TrainConfig
 from wm_robot.training.warm_start import copy_base_tensors
 from wm_robot.types import TrajectoryBatch
 
+EFFECTS_FILE = "trajectories-effects.safetensors"
 CURVE_INTERVAL = 50
 """Gradient steps averaged in one point of the learning curve."""
 
@@ -47,6 +48,20 @@ class TrajectorySource(Protocol):
         Args:
             model: Model of the planner; None for random actions.
         """
+
+
+@runtime_checkable
+class EffectSource(Protocol):
+    """Source of trajectories with effects that no parameter of the physics describes."""
+
+    num_effect_trajectories: int
+    """0: there are none."""
+
+    def describe_effects(self) -> dict[str, Any]:
+        """Return all settings of these trajectories."""
+
+    def collect_effects(self) -> TrajectoryBatch:
+        """Collect them."""
 
 
 class Trainer:
@@ -77,6 +92,8 @@ class Trainer:
         self._pools: list[TrajectoryBatch] = []
         self._pool_digests: list[str] = []
         """SHA-256 of each trajectory file, recorded in checkpoints."""
+        self._effects: TrajectoryBatch | None = None
+        self._effects_digest = ""
         self._state: LifetimeState[Tensor] | None = None
         self.update = 0
         self.num_completed_stages = 0
@@ -142,6 +159,7 @@ class Trainer:
     def _start_or_resume(self) -> None:
         torch.manual_seed(self.config.seed)
         found = self._read_checkpoint()
+        self._load_effects()
         self._add_pool(0)
         if found is not None:
             self._restore_checkpoint(*found)
@@ -157,20 +175,21 @@ class Trainer:
         return self.data / f"trajectories-{round_number}.safetensors"
 
     def _add_pool(self, round_number: int) -> None:
-        path = self._trajectory_path(round_number)
-        # Checked before locking: another training may hold the lock for minutes, to collect a later round.
-        make_folder(self.data)
-        with nullcontext() if path.exists() else lock_exclusive(self.data / ".lock"):
-            if not path.exists():
-                recipe = self._trajectory_source.describe_round(round_number)
-                save_trajectories(
-                    path, self._trajectory_source(round_number, self.model if round_number else None), recipe
-                )
-        self._pools.append(load_trajectories(path, self._trajectory_source.describe_round(round_number)))
-        self._pool_digests.append(compute_digest(path.read_bytes()))
+        source = self._trajectory_source
+        pool, digest = self._load_or_collect(
+            self._trajectory_path(round_number),
+            source.describe_round(round_number),
+            lambda: source(round_number, self.model if round_number else None),
+        )
+        self._pools.append(pool)
+        self._pool_digests.append(digest)
         planned = len(self._pools) - 1
         share = self.config.planned_fraction if planned else 0.0
         pools = [(self._pools[0], 1.0 - share)] + [(pool, share / planned) for pool in self._pools[1:]]
+        if self._effects is not None:
+            # The first in the list: rows continue in the pool of their position.
+            part = self.config.effect_fraction
+            pools = [(self._effects, part), *((pool, (1 - part) * weight) for pool, weight in pools)]
         if self._sampler is None:
             self._sampler = SegmentSampler(
                 pools,
@@ -182,6 +201,30 @@ class Trainer:
             )
         else:
             self._sampler.set_pools(pools)
+
+    def _load_effects(self) -> None:
+        """Load the trajectories with undeclared effects, for a memory that is not told the physics."""
+        source = self._trajectory_source
+        if (
+            isinstance(source, EffectSource)
+            and source.num_effect_trajectories
+            and self.config.effect_fraction
+            and not any(memory.outcome_is_physics for memory in self.model.memory_layers)
+        ):
+            self._effects, self._effects_digest = self._load_or_collect(
+                self.data / EFFECTS_FILE, source.describe_effects(), source.collect_effects
+            )
+
+    def _load_or_collect(
+        self, path: Path, recipe: dict[str, Any], collect: Callable[[], TrajectoryBatch]
+    ) -> tuple[TrajectoryBatch, str]:
+        """Load a trajectory file, or collect and write it; return the trajectories and the file's digest."""
+        # Checked before locking: another training may hold the lock for minutes, to collect a later round.
+        make_folder(self.data)
+        with nullcontext() if path.exists() else lock_exclusive(self.data / ".lock"):
+            if not path.exists():
+                save_trajectories(path, collect(), recipe)
+        return load_trajectories(path, recipe), compute_digest(path.read_bytes())
 
     def _draw_segments(self) -> SegmentBatch:
         assert self._sampler is not None
@@ -265,6 +308,7 @@ class Trainer:
             "update": self.update,
             "passed": self.num_completed_stages,
             "lives": self._pool_digests,
+            "effects": self._effects_digest,
             "sampler": self._sampler.get_state(),
             "history": self.history,
             "recent": self._recent_metrics,
@@ -353,7 +397,7 @@ class Trainer:
         self._recent_metrics = progress["recent"]
         for number in range(1, len(progress["lives"])):
             self._add_pool(number)
-        if self._pool_digests != progress["lives"]:
+        if (self._pool_digests, self._effects_digest) != (progress["lives"], progress.get("effects", "")):
             raise SnapshotError(
                 f"{self.checkpoint_path} was trained on other trajectories than those in {self.data}. "
                 + self._compose_remedy([], own=True)

@@ -1,14 +1,19 @@
 """Folded rollout: imagination from a single state with few large products, for export."""
 
+from collections.abc import Sequence
 from typing import cast
 
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
+from torch.func import functional_call
 
+from wm_robot.memory.baselines import NullMemory
 from wm_robot.memory.film import make_read_state
-from wm_robot.memory.lifetime_state import LifetimeState
+from wm_robot.memory.lifetime_state import LifetimeState, map_values
+from wm_robot.memory.memory import Reader
+from wm_robot.memory.physics import PhysicsMemory
 from wm_robot.model.input_layer import make_input_layer
 from wm_robot.model.world_model import WorldModel
 
@@ -23,11 +28,97 @@ def imagine_folded(
 ) -> Float[Tensor, "1 N H O"]:
     """Compute the observations of `WorldModel.imagine` for a single state, with its constants folded into weights.
 
-    For many plans that is much less work: residual and units are multiplied into the weights once.
+    For many plans that is much less work: residual and units are multiplied into the weights once. Of a memory and
+    the frozen network that it competes with, the weights of the one in use are selected, once for all plans.
 
     Args:
         block_size: Number of plans per block, so that hidden layers stay in the cache.
     """
+    if model.frozen is not None:
+        return _imagine_selected(model, model.frozen, state, z, actions, block_size)
+    readers = [
+        memory.open_single_reader(make_read_state(state, i)) for i, memory in enumerate(model.memory_layers)
+    ]
+    return _Rollout(model)(state, z, actions, readers, None, block_size)
+
+
+def _imagine_selected(
+    model: WorldModel,
+    network: WorldModel,
+    state: LifetimeState[Tensor],
+    z: Tensor,
+    actions: Tensor,
+    block_size: int,
+) -> Tensor:
+    """Compute the observations by the model or its frozen network, by which of them is in use."""
+    (memory,), (baseline,) = model.memory_layers, network.memory_layers
+    assert isinstance(memory, PhysicsMemory) and isinstance(baseline, NullMemory)
+    in_use = memory.find_frozen(state.memory[0])
+    assert in_use is not None
+    is_frozen, start = in_use[0], model.make_frozen_state(state)
+
+    def select(frozen: Tensor, own: Tensor) -> Tensor:
+        return torch.where(is_frozen, frozen, own)
+
+    own = {**dict(model.named_parameters()), **dict(model.named_buffers())}
+    weights = {
+        f"model.{name}": select(value, own[name])
+        for name, value in (*network.named_parameters(), *network.named_buffers())
+        if value.is_floating_point() and name in own and value.shape == own[name].shape
+    }
+    gain, bias = (
+        select(*pair)
+        for pair in zip(
+            baseline.compute_modulation(start.memory[0]),
+            memory.compute_modulation(make_read_state(state, 0)),
+            strict=True,
+        )
+    )
+    correct = memory.open_correction(state.memory[0])
+    assert correct is not None
+    z = select(network.observe(start, model.decode(z)), z)
+    residual = map_values(lambda value: torch.where(is_frozen, 0.0, value), state.residual)
+    given = (
+        state.with_residual(residual),
+        z,
+        actions,
+        [lambda h: memory.film(h, gain, bias)],
+        lambda query: torch.where(is_frozen, 0.0, correct(query)),
+        block_size,
+    )
+    found: Tensor = functional_call(_Rollout(model), weights, given)
+    return found
+
+
+class _Rollout(nn.Module):
+    """Rollout of one network, as a module: so that its weights can be replaced."""
+
+    def __init__(self, model: WorldModel):
+        super().__init__()
+        self.model = model
+
+    def forward(
+        self,
+        state: LifetimeState[Tensor],
+        z: Float[Tensor, "1 Z"],
+        actions: Float[Tensor, "1 N H A"],
+        readers: Sequence[Reader],
+        correct: Reader | None,
+        block_size: int,
+    ) -> Float[Tensor, "1 N H O"]:
+        return _imagine_one(self.model, state, z, actions, readers, correct, block_size)
+
+
+def _imagine_one(
+    model: WorldModel,
+    state: LifetimeState[Tensor],
+    z: Tensor,
+    actions: Tensor,
+    readers: Sequence[Reader],
+    correct: Reader | None,
+    block_size: int,
+) -> Tensor:
+    """Compute the observations by one network; see `imagine_folded`."""
     residual = state.residual
     assert residual is not None, "the state has no residual"
     c, head = model.config, cast(nn.Linear, model.output_head[1])
@@ -50,9 +141,6 @@ def imagine_folded(
         head.weight[:sensors] * unit[:, None], residual.last.up[0] * unit[:, None], residual.last.down[0]
     ).mT.contiguous()
     context = head.weight[2 * sensors :], head.bias[2 * sensors :]
-    readers = [
-        memory.open_single_reader(make_read_state(state, i)) for i, memory in enumerate(model.memory_layers)
-    ]
 
     before = state.recent[0, -1:].expand(len(plans), -1)
     following = []
@@ -67,7 +155,10 @@ def imagine_folded(
             h, straight = torch.addmm(bias, given, enter).split([c.width, sensors], 1)
             h = F.silu(h)
             for i, read in enumerate(readers):
-                h = model.apply_block(i, h, read(model.norms[i](h)))
+                query = model.norms[i](h)
+                if i == 0 and correct is not None:
+                    straight = straight + correct(query[None])[0] * unit
+                h = model.apply_block(i, h, read(query))
             normal = model.output_head[0](h)
             if channels.has_special:
                 straight = straight + y

@@ -1,0 +1,261 @@
+"""Memory family `semiparametric`: physics inference, a correction of what it leaves over, and frozen weights."""
+
+import math
+from collections.abc import Callable
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor, nn
+
+from wm_robot.math.linear import apply_linear
+from wm_robot.memory.ekf import MultipleModelEkf, average_known, keep_unseen
+from wm_robot.memory.memory import InferenceStep, MemoryState, Reader, StepPrediction, fixed_normal, sqrt_psd
+
+
+class SemiparametricMemory(MultipleModelEkf):
+    r"""Semiparametric memory: physics hypotheses with a linear correction, beside a network with frozen weights.
+
+    Each hypothesis of `MultipleModelEkf` has a correction of its prediction, linear in learned features of the query,
+    by Bayesian regression with a learned prior, which forgets. It explains what no parameter of the physics does,
+    within a few steps. With features :math:`f`, prior deviation :math:`s_o` and noise :math:`r_o` of channel :math:`o`:
+
+    .. math::
+        y_o = f^⊤ v_o, \quad v_o ← v_o + \frac{s_o^2 ν_o}{s_o^2 f^⊤ P f + r_o} P f, \quad
+        P ← P - c \, P f f^⊤ P, \quad c = \tfrac{1}{O} \sum_o \frac{s_o^2}{s_o^2 f^⊤ P f + r_o}
+
+    All channels share the covariance :math:`P`, so that it costs no more with more of them.
+
+    The robot begins with the frozen network, and leaves it for the first hypothesis once that predicts with clearly
+    less error; it returns as soon as that predicts worse. So it is never worse than frozen weights for longer than
+    the evidence takes.
+
+    Source: semiparametric regression, Nguyen-Tuong and Peters (2010), ICRA, doi:10.1109/ROBOT.2010.5509858; a learned
+    prior of Bayesian regression, Harrison et al. (2018), arXiv:1807.08912. Differs: the features are trained on what
+    the physics hypotheses leave over; see `wm_robot.training.correction_fit`.
+    """
+
+    corrects_prediction = True
+    competes_with_frozen = True
+
+    NUM_FEATURES = 40
+    BIRTH_COVARIANCE = 0.1
+    """Share of the prior covariance with which the nominal hypothesis begins."""
+    MAX_ERROR = 4.0
+    """Upper bound of a squared error in the comparison with the frozen network, in units of the one-step change: a
+    jolt is no evidence."""
+    LEAVE_FROZEN, RETURN_TO_FROZEN = 0.6, 1.0
+    """Mean squared error of the first hypothesis, in that of the frozen network, below which it is in use, and above
+    which it no longer is."""
+
+    def __init__(self, *, width: int, outcome: int, dt: float, channels: int, size: int = 192):
+        """Args:
+        channels: Number of channels of the predicted change.
+        """
+        super().__init__(width=width, outcome=outcome, dt=dt, size=size)
+        self.channels = channels
+        self.features = nn.Linear(width, self.NUM_FEATURES)
+        """Features of the query, of unit prior variance."""
+        self.log_scale = nn.Parameter(torch.full((channels,), math.log(0.1)))
+        """Prior deviation of each channel, log, in units of the one-step change."""
+        self.log_noise = nn.Parameter(torch.full((channels,), math.log(3.0)))
+        """Factor on the predicted variance, log."""
+        self.log_floor = nn.Parameter(torch.full((channels,), math.log(1e-3)))
+        """Variance that is added to it, log."""
+        self.log_half_life = nn.Parameter(torch.tensor(math.log(20.0)))
+        """Half-life of the correction, log of s."""
+
+    def initial_state(self, batch: int) -> MemoryState:
+        """Return the hypotheses of `MultipleModelEkf` with the nominal physics first, without a correction."""
+        state, like = super().initial_state(batch), self.log_scale
+        mean, covariance = state["mean"].clone(), state["covariance"].clone()
+        mean[:, 0] = 0.0
+        covariance[:, 0] = self.BIRTH_COVARIANCE * covariance[:, 0]
+        number, size = self.NUM_HYPOTHESES, self.NUM_FEATURES
+        unit = torch.eye(size, device=like.device)
+        return state | {
+            "physics": mean[:, 0],
+            "mean": mean,
+            "covariance": covariance,
+            "correction": like.new_zeros(batch, self.channels, size),
+            "weights": like.new_zeros(batch, number, self.channels, size),
+            "weight_covariance": unit.expand(batch, number, -1, -1),
+            "error": like.new_zeros(batch, number),
+            "frozen_error": like.new_zeros(batch),
+            "frozen": like.new_ones(batch),
+        }
+
+    def set_true_physics(self, state: MemoryState, physics: Float[Tensor, "B P"]) -> MemoryState:
+        """Return a state of the given physics alone, without a correction."""
+        none = self.log_scale.new_zeros(len(physics), self.channels, self.NUM_FEATURES)
+        return {"physics": physics, "correction": none, "frozen": torch.zeros_like(physics[:, 0])}
+
+    def read_view(self, state: MemoryState) -> MemoryState:
+        return {name: state[name] for name in ("physics", "correction", "frozen")}
+
+    def update(self, state: MemoryState, h: Tensor, e: Tensor, w: Tensor) -> MemoryState:
+        return state | super().update(state, h, e, w)
+
+    def scan(self, state: MemoryState, h: Tensor, e: Tensor, w: Tensor) -> tuple[Tensor, MemoryState]:
+        read, after = super().scan(state, h, e, w)
+        return read, state | after
+
+    def open_correction(self, state: MemoryState) -> Reader:
+        # Folded: a plan asks it for every step of every sample.
+        matrix = state["correction"] @ self.features.weight
+        constant = state["correction"] @ self.features.bias
+        return lambda query: apply_linear(query, matrix) + constant[:, None]
+
+    def find_frozen(self, state: MemoryState) -> Bool[Tensor, "B"]:
+        return state["frozen"] > 0
+
+    def adjust_log_variance(self, log_variance: Float[Tensor, "*B O"]) -> Float[Tensor, "*B O"]:
+        return torch.log(self.log_noise.exp() * log_variance.exp() + self.log_floor.exp())
+
+    def infer_physics(self, state: MemoryState, step: InferenceStep) -> tuple[StepPrediction, MemoryState]:
+        """See `PhysicsInference.infer_physics`."""
+        assert step.frozen is not None, "the model has no frozen network"
+        sensed, known = step.predict_hypotheses(state["mean"]), step.find_known()
+        features = self.features(step.query)
+        corrected = sensed._replace(
+            mean=sensed.mean + (state["weights"] @ features[:, None, :, None])[..., 0],
+        )
+        reach, spread = self._compute_reach(state["weight_covariance"], features)
+        correction_variance = (2 * self.log_scale).exp() * spread[..., None]
+        hypotheses, physics_variance = self._filter_hypotheses(state, corrected, step, correction_variance)
+        innovation = torch.where(known, step.outcome[:, None] - corrected.mean, 0.0)
+        hypotheses |= self._correct_weights(
+            state,
+            innovation,
+            reach,
+            spread,
+            sensed.log_variance.exp() + physics_variance / self.VARIANCE_FACTOR,
+            step,
+        )
+        hypotheses["error"] = self._average_error(state["error"], innovation, known)
+        after = self._replace_worst(self._order_hypotheses(hypotheses), step.num_updates)
+        surprise = torch.where(known[:, 0], step.outcome - step.frozen.mean, 0.0)[:, None]
+        frozen_error = self._average_error(state["frozen_error"][:, None], surprise, known)[:, 0]
+        bound = torch.where(state["frozen"] > 0, self.LEAVE_FROZEN, self.RETURN_TO_FROZEN)
+        after |= {
+            "physics": after["mean"][:, 0],
+            "correction": after["weights"][:, 0],
+            "frozen_error": frozen_error,
+            "frozen": (after["error"][:, 0] > bound * frozen_error).to(features.dtype),
+        }
+        believed = (state["frozen"] > 0)[:, None]
+        predicted = StepPrediction(
+            torch.where(believed, step.frozen.mean, corrected.mean[:, 0]),
+            torch.where(
+                believed, step.frozen.log_variance, self.adjust_log_variance(sensed.log_variance[:, 0])
+            ),
+        )
+        return predicted, keep_unseen(state, after, step.w)
+
+    def regress(
+        self,
+        query: Float[Tensor, "B T D"],
+        outcome: Float[Tensor, "B T O"],
+        variance: Float[Tensor, "B T O"],
+        report: Callable[[Tensor, Tensor], None],
+    ) -> None:
+        """Predict and update the correction alone along trajectories, for its training.
+
+        Args:
+            outcome: What the physics leave over.
+            variance: Predicted variance of it.
+            report: Called with the predicted mean and variance of each step, `B O`.
+        """
+        weights = outcome.new_zeros(len(query), 1, self.channels, self.NUM_FEATURES)
+        covariance = torch.eye(self.NUM_FEATURES).expand(len(query), 1, -1, -1)
+        scale = (2 * self.log_scale).exp()
+        for t, features in enumerate(self.features(query).unbind(1)):
+            mean = (weights @ features[:, None, :, None])[..., 0]
+            reach, spread = self._compute_reach(covariance, features)
+            noise = self._compute_noise(variance[:, t, None])
+            report(mean[:, 0], scale * spread + noise[:, 0])
+            weights, covariance = self._regress_step(
+                weights, covariance, outcome[:, t, None] - mean, reach, spread, noise, torch.ones_like(noise)
+            )
+
+    def sample_posterior(self, state: MemoryState, num_samples: int) -> MemoryState:
+        """Sample physics and correction of the hypothesis in use."""
+        factor = sqrt_psd(state["weight_covariance"][:, 0])
+        noise = fixed_normal(num_samples, self.channels, self.NUM_FEATURES) @ factor[:, None].mT
+        sampled = state["correction"][:, None] + self.log_scale.exp()[:, None] * noise
+        return super().sample_posterior(state, num_samples) | {"correction": sampled.flatten(0, 1)}
+
+    def _make_newborn(self, hypotheses: MemoryState, is_prior: Bool[Tensor, "B"]) -> MemoryState:
+        """See `MultipleModelEkf._make_newborn`: one of the prior begins without a correction."""
+        first = super()._make_newborn(hypotheses, is_prior)
+        fresh, unit = is_prior[:, None, None], torch.eye(self.NUM_FEATURES, device=is_prior.device)
+        return first | {
+            "weights": torch.where(fresh, 0.0, first["weights"]),
+            "weight_covariance": torch.where(fresh, unit, first["weight_covariance"]),
+        }
+
+    def _compute_noise(self, variance: Float[Tensor, "*B O"]) -> Float[Tensor, "*B O"]:
+        return self.log_noise.exp() * variance + self.log_floor.exp()
+
+    @staticmethod
+    def _compute_reach(
+        covariance: Float[Tensor, "B K F F"], features: Float[Tensor, "B F"]
+    ) -> tuple[Float[Tensor, "B K F"], Float[Tensor, "B K"]]:
+        """Compute P f, and fᵀ P f."""
+        reach = (covariance @ features[:, None, :, None])[..., 0]
+        return reach, (reach * features[:, None]).sum(-1)
+
+    def _correct_weights(
+        self,
+        state: MemoryState,
+        innovation: Float[Tensor, "B K O"],
+        reach: Float[Tensor, "B K F"],
+        spread: Float[Tensor, "B K"],
+        variance: Float[Tensor, "B K O"],
+        step: InferenceStep,
+    ) -> MemoryState:
+        """Update the weights of the correction of each hypothesis."""
+        known = step.find_known().expand_as(innovation)
+        noise = torch.where(known, self._compute_noise(variance) / step.w[:, None, None], 1.0)
+        weights, covariance = self._regress_step(
+            state["weights"],
+            state["weight_covariance"],
+            innovation,
+            reach,
+            spread,
+            noise,
+            known.to(innovation.dtype),
+        )
+        sound = torch.isfinite(weights).all(-1).all(-1)[..., None, None]
+        return {
+            "weights": torch.where(sound, weights, state["weights"]),
+            "weight_covariance": torch.where(sound, covariance, state["weight_covariance"]),
+        }
+
+    def _regress_step(
+        self,
+        weights: Tensor,
+        covariance: Tensor,
+        innovation: Tensor,
+        reach: Tensor,
+        spread: Tensor,
+        noise: Tensor,
+        known: Tensor,
+    ) -> tuple[Tensor, Tensor]:
+        """Update weights and covariance with an innovation, then forget; see the class."""
+        scale = (2 * self.log_scale).exp()
+        share = known * scale / (scale * spread[..., None] + noise)
+        weights = weights + (share * innovation)[..., None] * reach[..., None, :]
+        certainty = share.sum(-1) / known.sum(-1).clamp_min(1)
+        # Rounding may not make the covariance negative.
+        certainty = torch.minimum(certainty, 0.999 / spread.clamp_min(1e-6))
+        covariance = covariance - certainty[..., None, None] * reach[..., None] * reach[..., None, :]
+        forgotten = 1 - torch.exp(-math.log(2) * self.dt / self.log_half_life.exp())
+        unit = torch.eye(self.NUM_FEATURES, device=weights.device)
+        return weights, (1 - forgotten) * covariance + forgotten * unit
+
+    def _average_error(
+        self, average: Float[Tensor, "B K"], innovation: Float[Tensor, "B K O"], known: Tensor
+    ) -> Float[Tensor, "B K"]:
+        """Update the average of the squared error over the recent steps."""
+        error = average_known(innovation.square().clamp_max(self.MAX_ERROR), known.expand_as(innovation))
+        return self._fade * average + (1 - self._fade) * error
