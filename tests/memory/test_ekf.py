@@ -7,7 +7,7 @@ pytestmark = pytest.mark.learn
 torch = pytest.importorskip("torch")
 
 from wm_robot.memory.ekf import MultipleModelEkf
-from wm_robot.memory.memory import HypothesisPrediction
+from wm_robot.memory.memory import HypothesisPrediction, InferenceStep
 
 NOISE = 0.05
 
@@ -50,8 +50,13 @@ class Plant:
         for t in range(steps):
             sense, outcome = self.step()
             counted = torch.full((batch,), age + t)
-            _, state = memory.infer_physics(state, counted, sense, outcome, torch.full((batch,), weight))
+            _, state = infer(memory, state, counted, sense, outcome, torch.full((batch,), weight))
         return state
+
+
+def infer(memory, state, counted, sense, outcome, weight):
+    query = torch.zeros(len(outcome), 4)
+    return memory.infer_physics(state, InferenceStep(counted, sense, query, outcome, weight))
 
 
 def says_nothing(physics):
@@ -116,9 +121,7 @@ def test_a_robot_at_rest_forgets_what_it_cannot_see_and_doubts_no_more_than_a_ne
 
     before = lived["physics"]
     for t in range(2000):
-        _, lived = memory.infer_physics(
-            lived, torch.full((2,), t), says_nothing, torch.zeros(2, 2), torch.ones(2)
-        )
+        _, lived = infer(memory, lived, torch.full((2,), t), says_nothing, torch.zeros(2, 2), torch.ones(2))
     believed = lived["covariance"][:, 0]
     torch.testing.assert_close(believed, memory.prior_covariance.expand(2, -1, -1), atol=1e-3, rtol=1e-3)
     torch.testing.assert_close(lived["physics"], before)
@@ -138,8 +141,8 @@ def test_another_hypothesis_is_believed_when_it_is_clearly_ahead(memory, ahead, 
     lived["mean"][:, 3] = memory.prior_mean
     lived["score"] = torch.full((2, memory.NUM_HYPOTHESES), -100.0)
     lived["score"][:, 0], lived["score"][:, 3] = 0.0, ahead * memory.SWITCH_THRESHOLD
-    _, after = memory.infer_physics(
-        lived, torch.zeros(2, dtype=torch.int64), says_nothing, torch.zeros(2, 2), torch.ones(2)
+    _, after = infer(
+        memory, lived, torch.zeros(2, dtype=torch.int64), says_nothing, torch.zeros(2, 2), torch.ones(2)
     )
     torch.testing.assert_close(after["physics"], lived["mean"][:, believed])
     torch.testing.assert_close(after["mean"][:, 0], lived["mean"][:, believed])
@@ -151,7 +154,7 @@ def test_a_masked_step_leaves_every_bit_and_may_hold_anything(memory):
     sense, outcome = plant.step()
     outcome[1] = torch.nan
     weight = torch.tensor([1.0, 0.0, 1.0])
-    _, after = memory.infer_physics(lived, torch.full((3,), 10), sense, outcome, weight)
+    _, after = infer(memory, lived, torch.full((3,), 10), sense, outcome, weight)
     for name, value in lived.items():
         assert torch.equal(after[name][1], value[1])
         assert torch.isfinite(after[name]).all()
@@ -169,7 +172,7 @@ def test_a_hypothesis_that_breaks_is_given_up(memory):
         mean[0, 0] = torch.inf
         return sensed._replace(mean=mean)
 
-    _, after = memory.infer_physics(lived, torch.full((2,), 10), broken, outcome, torch.ones(2))
+    _, after = infer(memory, lived, torch.full((2,), 10), broken, outcome, torch.ones(2))
     assert all(torch.isfinite(value).all() for value in after.values())
     assert not torch.equal(after["mean"][0, 0], lived["mean"][0, 0])
 

@@ -77,7 +77,7 @@ def test_the_first_imagined_step_is_what_was_predicted(memory):
 @pytest.mark.parametrize("together", [3, 128])
 @pytest.mark.parametrize("memory", sorted(FAMILIES))
 def test_a_life_alone_imagines_what_it_does_among_others(memory, together):
-    model = make(memory, blocks=1 if memory == "ekf" else 2)
+    model = make(memory, blocks=FAMILIES[memory].memory_class.max_layers or 2)
     obs, action, valid, truth = life(batch=1)
     born = with_residual(model.initial_state(initial_action=action[:, 0], truth=truth[:, 0]))
     _, state = model.scan(born, obs, action, valid, truth)

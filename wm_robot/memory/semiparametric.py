@@ -257,5 +257,6 @@ class SemiparametricMemory(MultipleModelEkf):
         self, average: Float[Tensor, "B K"], innovation: Float[Tensor, "B K O"], known: Tensor
     ) -> Float[Tensor, "B K"]:
         """Update the average of the squared error over the recent steps."""
-        error = average_known(innovation.square().clamp_max(self.MAX_ERROR), known.expand_as(innovation))
+        square = torch.where(torch.isfinite(innovation), innovation.square(), self.MAX_ERROR)
+        error = average_known(square.clamp_max(self.MAX_ERROR), known.expand_as(innovation))
         return self._fade * average + (1 - self._fade) * error

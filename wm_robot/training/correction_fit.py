@@ -117,7 +117,7 @@ def fit_correction(
         torch.cat([getattr(part, name) for part in parts]) for name in ("query", "outcome", "variance")
     )
     generator = torch.Generator().manual_seed(config.seed)
-    groups: list[tuple[list[nn.Parameter], float]] = [
+    groups: list[tuple[list[Tensor], float]] = [
         ([memory.features.weight, memory.features.bias], config.learning_rate),
         (
             [memory.log_scale, memory.log_noise, memory.log_floor, memory.log_half_life],
