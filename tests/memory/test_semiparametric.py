@@ -128,7 +128,7 @@ def test_the_state_stays_sound_over_a_long_life(memory):
 
 def test_samples_spread_as_the_correction_is_uncertain(memory):
     _, state = Plant(undeclared=0.3).live(memory, memory.initial_state(4), 100)
-    query, spreads = torch.randn(256, 20, WIDTH), []
+    query, spreads = torch.randn(1, 20, WIDTH).expand(256, -1, -1), []
     for each in (memory.initial_state(4), state):
         sampled = memory.sample_posterior(each, 64)
         spreads.append(memory.open_correction(sampled)(query).unflatten(0, (4, 64)).std(1).mean())
