@@ -23,7 +23,7 @@ NOISE = "it jumps far more than the model predicts"
 MAX_ERROR = 1.2
 """Largest error of the other channels, in that before the fault."""
 KNOWN_LARGER = {("odometry", "frozen"): 2.0, ("odometry", "noisy"): 1.35, ("scan", "noisy"): 1.35}
-"""Odometry changes too slowly for its freeze to be found, and the model believes it; see docs/lab/22-sensor-faults.md."""
+"""Odometry changes too slowly for its freeze to be found, and is believed; see docs/lab/22-sensor-faults.md."""
 
 
 @pytest.fixture(scope="module")
