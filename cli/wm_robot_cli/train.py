@@ -3,7 +3,7 @@
 import json
 import shlex
 import sys
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -13,14 +13,23 @@ from wm_robot.errors import ConfigError, MissingExtraError, OnnxMismatchError, S
 from wm_robot_cli.check import load_described_spec
 from wm_robot_cli.export import exit_without_onnx_models
 from wm_robot_cli.output_folder import check_writable, lock_output_folder
+from wm_robot_cli.semiparametric_training import (
+    FROZEN_MEMORY,
+    PHYSICS_MEMORY,
+    check_started,
+    find_started,
+    join_networks,
+    train_correction,
+)
 from wm_robot_cli.task_choice import choose_task, print_notice
 from wm_robot_cli.training_size import (
+    CORRECTION_UPDATES,
     DEFAULT_MEMORY,
     DEFAULT_UPDATES,
     TrainingEstimate,
     choose_training_size,
     count_recent_actions,
-    estimate_training,
+    estimate_base_training,
     sum_estimates,
 )
 from wm_robot_cli.trajectory_collector import TrajectoryCollector
@@ -30,6 +39,7 @@ from wm_robot_cli.variants import COMPARED_VARIANTS, MEMORY_OF_VARIANT, check_va
 if TYPE_CHECKING:
     from wm_robot.model.base import Base
     from wm_robot.model.config import ModelConfig
+    from wm_robot.model.world_model import WorldModel
     from wm_robot.spec import RobotSpec
     from wm_robot.training.train_config import TrainConfig
     from wm_robot.training.trainer import Trainer
@@ -47,7 +57,7 @@ def train_base(
     out: Path | None = None,
     work: Path = Path("runs/train"),
     data: Path | None = None,
-    start: Path | None = None,
+    start: tuple[Path, ...] = (),
     updates: Count = DEFAULT_UPDATES,
     batch_size: Count = 32,
     steps: Count | None = None,
@@ -58,6 +68,7 @@ def train_base(
     static_share: Share = 0.0,
     sensor_fault_share: Share = 0.5,
     calibration_trajectories: Count = 256,
+    correction_updates: Count = CORRECTION_UPDATES,
     curriculum: bool = True,
     pretrain_state: bool = True,
     all_bases: Annotated[bool, tyro.conf.arg(name="all")] = False,
@@ -84,7 +95,8 @@ def train_base(
         work: Folder of checkpoints and curves.
         data: Folder of trajectories; trainings with the same folder use the same data.
         start: Base of another memory to start from, such as the oracle's: only the memory starts untrained, and a
-            third of the updates is enough.
+            third of the updates is enough. For the semiparametric memory: trained bases of `ekf` and `robust`, whose
+            networks are taken as they are.
         updates: Number of gradient steps.
         batch_size: Number of segments in a gradient step.
         steps: Length of a segment, in steps; gradients propagate over it. A long-term memory needs long segments. By
@@ -98,6 +110,7 @@ def train_base(
         static_share: Share of trajectories whose world never changes. A long-term memory needs some.
         calibration_trajectories: Number of new trajectories for the calibration of the finished base; see `wm-robot
             calibrate`.
+        correction_updates: Number of gradient steps of the semiparametric memory's correction, in each of two rounds.
         curriculum: Start with short trajectories in mild worlds.
         pretrain_state: Pretrain a lifetime state of the finished adaptive base; see `wm-robot pretrain-state`.
         all_bases: Train all bases of the comparison benches from the same trajectories: adaptive, robust and oracle.
@@ -140,7 +153,17 @@ def train_base(
             f"{trajectory_steps}, the length of a trajectory. Set --steps between them, or a larger "
             "--trajectory-steps"
         )
-    begin_from = load_base(start) if start else None
+    begin_from = tuple(load_base(folder) for folder in start)
+    is_joined = memory == "semiparametric" and (variant == "adaptive" or all_bases)
+    if is_joined:
+        check_started(begin_from)
+        if not num_effects:
+            raise ConfigError(
+                "effect_trajectories is 0; the correction of a semiparametric base needs some. Leave it out, or "
+                "choose --memory ekf"
+            )
+    elif len(begin_from) > 1:
+        raise ConfigError(f"start has {len(begin_from)} bases; memory '{memory}' starts from one")
     bases: list[_BaseTraining] = []
     for each in COMPARED_VARIANTS if all_bases else (variant,):
         name = f"{spec.name}-{memory if each == 'adaptive' else each}"
@@ -178,9 +201,10 @@ def train_base(
                 ),
                 work=work / name,
                 data=data or Path("runs/data") / (f"{spec.name}-nominal" if nominal_only else spec.name),
-                start=begin_from,
+                start=begin_from if each == "adaptive" or not is_joined else (),
                 out=folder / name if all_bases and out else folder,
                 calibration_trajectories=calibration_trajectories,
+                correction_updates=correction_updates,
                 pretrains_state=pretrain_state and each == "adaptive",
             )
         )
@@ -212,7 +236,7 @@ def _estimate_all(bases: "list[_BaseTraining]") -> TrainingEstimate:
     """Estimate several trainings from the same trajectories, which are simulated once."""
     config = bases[0].config
     return sum_estimates(
-        estimate_training(
+        estimate_base_training(
             base.collector,
             base.shape,
             updates=config.updates,
@@ -238,9 +262,10 @@ class _BaseTraining:
     work: Path
     """Checkpoints and curves of this base."""
     data: Path
-    start: "Base | None"
+    start: "tuple[Base, ...]"
     out: Path
     calibration_trajectories: int
+    correction_updates: int
     pretrains_state: bool
 
     def train_and_write(self) -> None:
@@ -249,41 +274,25 @@ class _BaseTraining:
         Raises:
             OnnxMismatchError: If its ONNX models compute other values than torch. Everything else is written then.
         """
-        import torch
-
         from wm_robot.model.base import load_base, save_base
         from wm_robot.model.calibration import save_calibration
-        from wm_robot.model.world_model import WorldModel
         from wm_robot.planning.mppi import MppiConfig
         from wm_robot.training.export.base_graphs import (
             export_graphs,
             export_posture_plan,
             remove_foreign_graphs,
         )
-        from wm_robot.training.sensor_faults import SensorFaults
-        from wm_robot.training.trainer import Trainer
         from wm_robot_cli.calibrate import measure_calibration
         from wm_robot_cli.export import describe_onnx_models
         from wm_robot_cli.pretrain_state import remove_foreign_state, run_curriculum
         from wm_robot_cli.provenance import read_commit
 
         made_by = read_commit()
-        torch.manual_seed(self.config.seed)
-        trainer = Trainer(
-            WorldModel(self.shape),
-            self.config,
-            folder=self.work,
-            data=self.data,
-            trajectory_source=self.collector,
-            initial_model=self.start.model if self.start else None,
-            sensor_faults=SensorFaults(self.spec.layout, self.config.sensor_faults, seed=self.config.seed),
-        )
-        seconds = _run_training(trainer, self.config.updates, self.work)
-        card = _make_card(trainer, self.spec.name, seconds, self.config, self.data)
+        model, card = self._train_model()
         card |= {"commit": made_by, "trained_on": self._describe_worlds()}
         if self.start:
-            card["start"] = self.start.digest
-        save_base(self.out, trainer.model, self.spec, card)
+            card["start"] = [base.digest for base in self.start]
+        save_base(self.out, model, self.spec, card)
         base = load_base(self.out)
         remove_foreign_graphs(self.out, base)
         remove_foreign_state(self.out, base)
@@ -306,6 +315,55 @@ class _BaseTraining:
             raise OnnxMismatchError(
                 f"base {base.digest[:12]} in {self.out} is usable in torch, and has no ONNX models: {refusal}"
             ) from refusal
+
+    def _train_model(self) -> "tuple[WorldModel, dict[str, Any]]":
+        """Train the model; return it and its card."""
+        if self.shape.memory != "semiparametric":
+            return self._train_network(self.shape, self.work, self.start[0] if self.start else None)
+        networks, cards = [], {}
+        for memory in (PHYSICS_MEMORY, FROZEN_MEMORY):
+            shape = replace(self.shape, memory=memory)
+            started = find_started(self.start, memory)
+            if started:
+                networks.append(started.model)
+                continue
+            # That of the robust variant is the same training.
+            name = "robust" if memory == FROZEN_MEMORY else memory
+            network, cards[name] = self._train_network(shape, self.work.parent / f"{self.spec.name}-{name}")
+            networks.append(network)
+        physics, frozen = networks
+        model = join_networks(self.shape, physics, frozen, seed=self.config.seed)
+        correction = train_correction(
+            model, self.collector, self.data, updates=self.correction_updates, seed=self.config.seed
+        )
+        return model, {
+            **(cards.get(PHYSICS_MEMORY) or _make_empty_card(self.spec.name, self.config)),
+            "networks": cards,
+            "correction": correction,
+        }
+
+    def _train_network(
+        self, shape: "ModelConfig", work: Path, start: "Base | None" = None
+    ) -> "tuple[WorldModel, dict[str, Any]]":
+        """Train one network; return it and its card."""
+        import torch
+
+        from wm_robot.model.world_model import WorldModel
+        from wm_robot.training.sensor_faults import SensorFaults
+        from wm_robot.training.trainer import Trainer
+
+        torch.manual_seed(self.config.seed)
+        trainer = Trainer(
+            WorldModel(shape),
+            self.config,
+            folder=work,
+            data=self.data,
+            trajectory_source=self.collector,
+            initial_model=start.model if start else None,
+            sensor_faults=SensorFaults(self.spec.layout, self.config.sensor_faults, seed=self.config.seed),
+        )
+        seconds = _run_training(trainer, self.config.updates, work)
+        return trainer.model, _make_card(trainer, self.spec.name, seconds, self.config, self.data)
 
     def find_complete(self) -> "Base | None":
         """Return the existing complete base of this training; None without one."""
@@ -350,8 +408,14 @@ class _BaseTraining:
             and same_trajectories
             and card.get("trained_on", worlds) == worlds
             and base.config["memory"] == self.shape.memory
-            and card.get("start") == (self.start.digest if self.start else None)
+            and _list_starts(card) == [base.digest for base in self.start]
         )
+
+
+def _list_starts(card: dict[str, Any]) -> list[str]:
+    """List the digests of the bases from which the base of a card started."""
+    started = card.get("start") or []
+    return [started] if isinstance(started, str) else list(started)
 
 
 def _run_training(trainer: "Trainer", updates: int, folder: Path) -> float:
@@ -388,6 +452,19 @@ def _run_training(trainer: "Trainer", updates: int, folder: Path) -> float:
             if not live:
                 print(f"{update}/{updates}  {words}  {mean['seconds_left'] / 60:.0f} min left", flush=True)
     return time.monotonic() - started
+
+
+def _make_empty_card(robot: str, config: "TrainConfig") -> dict[str, Any]:
+    """Write the card of a base whose networks were trained before."""
+    from wm_robot_cli.provenance import read_versions
+
+    return {
+        "command": shlex.join(["wm-robot", *sys.argv[1:]]),
+        "robot": robot,
+        "seed": config.seed,
+        "versions": read_versions(),
+        "curve": [],
+    }
 
 
 def _make_card(

@@ -2,12 +2,13 @@
 
 import time
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from wm_robot.errors import SpecError
+from wm_robot_cli.semiparametric_training import FROZEN_MEMORY, PHYSICS_MEMORY
 
 if TYPE_CHECKING:
     from wm_robot.model.config import ModelConfig
@@ -27,9 +28,11 @@ WIDTHS = ((32, 128), (96, 192))
 """Number of observations and actions up to which a model has this width."""
 LARGEST_WIDTH = 256
 TIMED_TRAJECTORIES, TIMED_STEPS, TIMED_PLANNED_STEPS, TIMED_UPDATES = 64, 64, 4, 2
+TIMED_CORRECTION_STEPS = 8
 COPIES = 2.5
 """Memory for trajectories over their size in a file: simulation, random actions and scales need copies."""
 DEFAULT_MEMORY, DEFAULT_UPDATES = "ekf", 14_000
+CORRECTION_UPDATES = 400
 WILD = 1e3
 """Times its limit beyond which a reading is of a simulation that has diverged."""
 
@@ -205,7 +208,7 @@ def estimate_default_training(spec: "RobotSpec", task: str = "") -> TrainingEsti
         num_effect_trajectories=size.effect_trajectories,
     )
     return sum_estimates(
-        estimate_training(
+        estimate_base_training(
             collector,
             ModelConfig.from_spec(
                 spec,
@@ -223,6 +226,43 @@ def estimate_default_training(spec: "RobotSpec", task: str = "") -> TrainingEsti
         )
         for variant in COMPARED_VARIANTS
     )
+
+
+def estimate_base_training(
+    collector: "TrajectoryCollector", shape: "ModelConfig", **settings: Any
+) -> TrainingEstimate:
+    """Estimate the training of a base: of its network, or of the two of a semiparametric one and its correction.
+
+    Args:
+        settings: As for `estimate_training`.
+    """
+    if shape.memory != "semiparametric":
+        return estimate_training(collector, shape, **settings)
+    networks = [
+        estimate_training(collector, replace(shape, memory=memory), **settings)
+        for memory in (PHYSICS_MEMORY, FROZEN_MEMORY)
+    ]
+    correction_s = _estimate_correction(collector, shape)
+    return sum_estimates([*networks, TrainingEstimate(simulation_s=0.0, training_s=correction_s, memory=0.0)])
+
+
+def _estimate_correction(collector: "TrajectoryCollector", shape: "ModelConfig") -> float:
+    """Estimate the time of the correction fit, in s, from a few of its steps."""
+    from wm_robot.model.world_model import WorldModel
+    from wm_robot.training.correction_fit import ROWS, CorrectionConfig, fit_correction
+
+    config = CorrectionConfig()
+    few = CorrectionConfig(
+        num_trajectories=ROWS, num_steps=TIMED_CORRECTION_STEPS, num_rounds=1, updates=TIMED_UPDATES
+    )
+    batch = collector.collect(0, None, ROWS, TIMED_CORRECTION_STEPS)
+    moments = [time.perf_counter()]
+    for _ in fit_correction(WorldModel(shape).requires_grad_(False), batch, few):
+        moments.append(time.perf_counter())
+    longer = config.num_steps / TIMED_CORRECTION_STEPS
+    lived_s = (moments[1] - moments[0]) * -(-config.num_trajectories // ROWS)
+    update_s = (moments[-1] - moments[1]) / TIMED_UPDATES * config.updates
+    return config.num_rounds * longer * (lived_s + update_s)
 
 
 def sum_estimates(estimates: Iterable[TrainingEstimate]) -> TrainingEstimate:

@@ -17,8 +17,8 @@ class SemiparametricMemory(MultipleModelEkf):
 
     Each hypothesis of `MultipleModelEkf` has a correction of its prediction, linear in learned features of the query,
     by Bayesian regression with a learned prior, which forgets. It explains what no parameter of the physics does,
-    within a few steps. With features :math:`f`, and for channel :math:`o` the prior deviation :math:`s_o` and the noise
-    :math:`r_o`:
+    within a few steps. With features :math:`f`, and for channel :math:`o` the prior deviation :math:`s_o` and the
+    noise :math:`r_o`:
 
     .. math::
         y_o = f^⊤ v_o, \quad v_o ← v_o + \frac{s_o^2 ν_o}{s_o^2 f^⊤ P f + r_o} P f, \quad

@@ -33,8 +33,8 @@ def make_zero_residual(
     def zero(sizes: LayerSizes) -> LowRank[Any]:
         inputs, outputs = sizes
         return LowRank(
-            like.new_zeros(like.shape[0], RESIDUAL_RANK, inputs),
-            like.new_zeros(like.shape[0], outputs, RESIDUAL_RANK),
+            like.new_zeros(len(like), RESIDUAL_RANK, inputs),
+            like.new_zeros(len(like), outputs, RESIDUAL_RANK),
         )
 
     return Residual(zero(first), zero(last), tuple(each and zero(each) for each in read))

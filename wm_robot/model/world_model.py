@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from wm_robot.errors import ConfigError
 from wm_robot.math.linear import apply_linear
 from wm_robot.memory.film import make_read_state
-from wm_robot.memory.lifetime_state import LearnedState, LifetimeState
+from wm_robot.memory.lifetime_state import LearnedState, LifetimeState, map_values
 from wm_robot.memory.memory import Memory, MemoryState
 from wm_robot.memory.registry import find_family, make_memory
 from wm_robot.model.backend import Prediction
@@ -108,8 +108,7 @@ class WorldModel(nn.Module):
             initial_action: Action in force before the first step.
             truth: True physics, `B P`, for families that use them; see `set_true_physics`.
         """
-        # Not its length, which a graph with any number of rows would fix.
-        c, batch = self.config, initial_action.shape[0]
+        c, batch = self.config, len(initial_action)
         readings = [memory.film_readout for memory in self.memory_layers]
         residual = make_zero_residual(
             (self.input_layer.in_features, c.width + c.obs),
@@ -277,8 +276,10 @@ class WorldModel(nn.Module):
     def make_frozen_state(self, state: LifetimeState[Tensor]) -> LifetimeState[Tensor]:
         """Return the state of the frozen network for the recent actions of a state."""
         assert self.frozen is not None
-        initial = self.frozen.initial_state(initial_action=state.recent[:, -1])
-        return replace(initial, recent=state.recent)
+        # One row, expanded: a graph may have any number of rows.
+        one = self.frozen.initial_state(initial_action=torch.zeros_like(state.recent[:1, -1]))
+        rows = map_values(lambda value: value.expand(state.recent.shape[0], *value.shape[1:]), one)
+        return replace(rows, recent=state.recent)
 
     def _imagine_by_memory(
         self, state: LifetimeState[Tensor], z: Float[Tensor, "B Z"], actions: Float[Tensor, "B N H A"]

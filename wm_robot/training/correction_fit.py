@@ -1,6 +1,6 @@
 """Correction fit: trains the learned correction of a semiparametric memory on what physics inference leaves over."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import cast
 
@@ -29,6 +29,8 @@ class CorrectionConfig:
     """Trajectories with effects that are lived."""
     num_steps: int = 128
     """Steps of each."""
+    num_rounds: int = 2
+    """Times that they are lived: what physics leave over depends on the correction that lives beside them."""
     updates: int = 400
     batch_size: int = 24
     learning_rate: float = 2e-3
@@ -41,7 +43,14 @@ class CorrectionConfig:
 
     def __post_init__(self) -> None:
         check_at_least(
-            1, self, "num_trajectories", "num_steps", "updates", "batch_size", section="correction"
+            1,
+            self,
+            "num_trajectories",
+            "num_steps",
+            "num_rounds",
+            "updates",
+            "batch_size",
+            section="correction",
         )
 
 
@@ -109,10 +118,19 @@ def fit_correction(
     if not isinstance(memory, SemiparametricMemory):
         raise ConfigError(f"family '{model.config.memory}' has no correction to train")
     chosen = batch.select_rows(np.arange(min(config.num_trajectories, len(batch))))
-    parts = []
-    for part in live_trajectories(model, chosen, num_steps=config.num_steps):
-        parts.append(part)
-        yield {"lived": float(sum(len(each.query) for each in parts))}
+    for number in range(config.num_rounds):
+        parts = []
+        for part in live_trajectories(model, chosen, num_steps=config.num_steps):
+            parts.append(part)
+            yield {"round": number, "lived": sum(len(each.query) for each in parts)}
+        for metrics in _train_correction(memory, parts, config):
+            yield {"round": number, **metrics}
+
+
+def _train_correction(
+    memory: SemiparametricMemory, parts: Sequence[LivedResiduals], config: CorrectionConfig
+) -> Iterator[dict[str, float]]:
+    """Train the parameters of the correction; yield the metrics of each gradient step."""
     query, outcome, variance = (
         torch.cat([getattr(part, name) for part in parts]) for name in ("query", "outcome", "variance")
     )
@@ -129,7 +147,7 @@ def fit_correction(
     schedule = torch.optim.lr_scheduler.OneCycleLR(
         optimizer, [rate for _, rate in groups], total_steps=config.updates + 1, pct_start=0.1
     )
-    for _ in range(config.updates):
+    for update in range(1, config.updates + 1):
         rows = torch.randint(len(query), (config.batch_size,), generator=generator)
         loss, error = compute_correction_loss(
             memory, query[rows], outcome[rows], variance[rows], config.max_deviations
@@ -139,7 +157,7 @@ def fit_correction(
         nn.utils.clip_grad_norm_(trained, 1.0)
         optimizer.step()
         schedule.step()
-        yield {"surprise": float(loss.detach()), "error": float(error.detach())}
+        yield {"update": update, "surprise": float(loss.detach()), "error": float(error.detach())}
 
 
 def compute_correction_loss(

@@ -176,7 +176,7 @@ class Trainer:
 
     def _add_pool(self, round_number: int) -> None:
         source = self._trajectory_source
-        pool, digest = self._load_or_collect(
+        pool, digest = load_or_collect(
             self._trajectory_path(round_number),
             source.describe_round(round_number),
             lambda: source(round_number, self.model if round_number else None),
@@ -211,20 +211,9 @@ class Trainer:
             and self.config.effect_fraction
             and not any(memory.outcome_is_physics for memory in self.model.memory_layers)
         ):
-            self._effects, self._effects_digest = self._load_or_collect(
+            self._effects, self._effects_digest = load_or_collect(
                 self.data / EFFECTS_FILE, source.describe_effects(), source.collect_effects
             )
-
-    def _load_or_collect(
-        self, path: Path, recipe: dict[str, Any], collect: Callable[[], TrajectoryBatch]
-    ) -> tuple[TrajectoryBatch, str]:
-        """Load a trajectory file, or collect and write it; return the trajectories and the file's digest."""
-        # Checked before locking: another training may hold the lock for minutes, to collect a later round.
-        make_folder(self.data)
-        with nullcontext() if path.exists() else lock_exclusive(self.data / ".lock"):
-            if not path.exists():
-                save_trajectories(path, collect(), recipe)
-        return load_trajectories(path, recipe), compute_digest(path.read_bytes())
 
     def _draw_segments(self) -> SegmentBatch:
         assert self._sampler is not None
@@ -406,6 +395,18 @@ class Trainer:
         self._set_segment_shape()
         assert self._sampler is not None
         self._sampler.restore_state(progress["sampler"])
+
+
+def load_or_collect(
+    path: Path, recipe: dict[str, Any], collect: Callable[[], TrajectoryBatch]
+) -> tuple[TrajectoryBatch, str]:
+    """Load a trajectory file, or collect and write it; return the trajectories and the digest of the file."""
+    # Checked before locking: another training may hold the lock for minutes, to collect a later round.
+    make_folder(path.parent)
+    with nullcontext() if path.exists() else lock_exclusive(path.parent / ".lock"):
+        if not path.exists():
+            save_trajectories(path, collect(), recipe)
+    return load_trajectories(path, recipe), compute_digest(path.read_bytes())
 
 
 def _find_unused_name(folder: Path) -> Path:
