@@ -29,7 +29,7 @@ def folder(tmp_path, monkeypatch, short_estimate):
 @pytest.mark.timeout(600)
 def test_its_networks_are_those_of_the_bases_trained_alone(folder, capsys):
     main(["train", "cartpole", "--variant", "robust", *TINY])
-    main(TRAIN)
+    main([*TRAIN])
     joined, robust = (load_base(f"bases/cartpole-{name}") for name in ("semiparametric", "robust"))
     frozen = joined.model.frozen
     assert frozen is not None
