@@ -252,12 +252,12 @@ class WorldModel(nn.Module):
         """
         own = self._imagine_by_memory(state, z, actions)
         frozen = self.find_frozen(state)
-        if frozen is None or self.frozen is None:
+        # A graph has both branches.
+        if frozen is None or self.frozen is None or not (torch.compiler.is_exporting() or frozen.any()):
             return own
         other = self.frozen.imagine_from(self.make_frozen_state(state), self.decode(z), actions)
-        return Prediction(
-            *(torch.where(frozen[:, None, None, None], *pair) for pair in zip(other, own, strict=True))
-        )
+        mask = frozen[:, None, None, None]
+        return Prediction(*(torch.where(mask, *pair) for pair in zip(other, own, strict=True)))
 
     def imagine_from(
         self, state: LifetimeState[Tensor], obs: Float[Tensor, "B O"], actions: Float[Tensor, "B N H A"]
