@@ -65,13 +65,15 @@ class OnboardBench(MemoryBench, SeededBench):
         if self.quick:
             repetitions, episodes = repetitions // 4, max(4, episodes // 4)
         from wm_robot.agent.onnx_files import PLAN_FILE, load_functions
+        from wm_robot.model.graph_weights import BaseWeights
         from wm_robot.planning.mppi import MppiConfig
+        from wm_robot.training.export.weight_sharing import inline_weights
 
         base, folder = load_bases(setting, [self.memory])[self.memory], find_base_folder(setting, self.memory)
         graphs = load_functions(folder, base)
         if graphs is None:
             raise ConfigError(f"{folder} has no graphs; make them: wm-robot export {folder}")
-        shipped = (folder / PLAN_FILE).read_bytes()
+        shipped = inline_weights((folder / PLAN_FILE).read_bytes(), BaseWeights(base.weights))
         large = make_large_model(base.model)
         first, second, third = (make_part_progress(progress, start, size, 100) for start, size in SHARES)
         sizes = {

@@ -25,6 +25,7 @@ from wm_robot.memory.lifetime_state import map_values
 from wm_robot.model.backend import Prediction
 from wm_robot.model.base import load_base, save_base
 from wm_robot.model.config import ModelConfig
+from wm_robot.model.graph_weights import BaseWeights, read_references
 from wm_robot.model.onnx_backend import OnnxBackend
 from wm_robot.model.onnx_session import OnnxFunction, compute_max_difference
 from wm_robot.model.torch_backend import TorchBackend
@@ -42,15 +43,16 @@ from wm_robot.training.export.base_graphs import (
 )
 from wm_robot.training.export.plan_iteration import PlanIterationExport
 from wm_robot.training.export.update_step import UpdateStepExport
+from wm_robot.training.export.weight_sharing import inline_weights
 from wm_robot.types import Step
 
 REFINED = replace(PLANNER, horizon=3, refine_iterations=2)
 """Where a model cares little what is done, as one does that is untrained, its last digits hang on rounding."""
 
 
-def with_weights_times(factor, content):
-    """A graph of the same steps with other weights."""
-    model = onnx.load_from_string(content)
+def with_weights_times(factor, content, base):
+    """A graph of the same steps with other weights, which it contains."""
+    model = onnx.load_from_string(inline_weights(content, BaseWeights(base.weights)))
     for weight in model.graph.initializer:
         value = onnx.numpy_helper.to_array(weight)
         if value.ndim == 2 and value.dtype == np.float32:
@@ -323,10 +325,11 @@ def test_what_rounding_excuses_is_no_other_plan(family, spec):
     content = (Path(base.folder) / "plan.onnx").read_bytes()
 
     def furthest(content):
-        graph = OnnxPlanner(OnnxFunction(content, "plan"), objective="", planner=REFINED)
+        function = OnnxFunction(content, "plan", BaseWeights(base.weights))
+        graph = OnnxPlanner(function, objective="", planner=REFINED)
         return max(iteration.compute_differences(graph, bound=1e-4))
 
-    assert furthest(content) <= 1e-4 < 1e-3 < furthest(with_weights_times(1.01, content))
+    assert furthest(content) <= 1e-4 < 1e-3 < furthest(with_weights_times(1.01, content, base))
 
 
 def test_graphs_of_an_earlier_version_say_so(exported, tmp_path):
@@ -346,6 +349,18 @@ def test_graphs_that_ship_compute_what_torch_does(name, monkeypatch):
     found = check_graphs(base.folder, base, load_spec("arm"), num_steps=40)
     assert max(found.values()) <= MAX_DIFFERENCE
     assert ("update" in found) == (name not in ("hope", "ridge"))
+
+
+def test_graphs_refer_to_the_weights_of_their_base(exported):
+    folder, base = exported
+    for name in ("plan.onnx", "predict.onnx", *UPDATE_FILES.values()):
+        references = read_references((folder / name).read_bytes())
+        assert references and {each.tensor for each in references.values()} <= base.model.state_dict().keys()
+    without = replace(base, weights=save({}))
+    with pytest.raises(
+        SnapshotError, match="the base has no tensor .* Export it again: wm-robot export BASE"
+    ):
+        load_functions(folder, without)
 
 
 def test_no_graphs_are_no_error(tmp_path, spec):
@@ -393,7 +408,7 @@ def test_a_graph_that_drifted_is_refused(exported, tmp_path, spec, part):
         if name == part == "initial_state.safetensors":
             content = save({name: value + 1 for name, value in parse_tensors(content, name).items()})
         elif name == part:
-            content = with_weights_times(1.5, content)
+            content = with_weights_times(1.5, content, base)
         (tmp_path / name).write_bytes(content)
         card["sha256"][name] = compute_digest(content)
     (tmp_path / "graphs.json").write_text(json.dumps(card))

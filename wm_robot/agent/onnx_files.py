@@ -1,12 +1,14 @@
 """ONNX files of a base: written by `wm_robot.training.export`, used by agents instead of torch.
 
 The card `graphs.json` lists the plans by task, each with its file: `plan.onnx` for the first task, and
-`plan-TASK.onnx` for each further one. The other graphs are of the base alone.
+`plan-TASK.onnx` for each further one. The other graphs are of the base alone. Large weights are in the weight file
+only: the graphs refer to them (`wm_robot.model.graph_weights`).
 """
 
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -16,6 +18,7 @@ from wm_robot.io.base_file import resolve_base_folder
 from wm_robot.io.durable import compute_digest
 from wm_robot.io.tensor_file import parse_tensors
 from wm_robot.model.base import Base
+from wm_robot.model.graph_weights import BaseWeights
 from wm_robot.model.onnx_backend import OnnxBackend
 from wm_robot.model.onnx_session import OnnxFunction, StateFunction
 from wm_robot.planning.mppi import MppiConfig
@@ -95,7 +98,7 @@ def load_functions(folder: str | Path, base: Base, task: str | None = None) -> O
     if not (folder / CARD_FILE).exists():
         return None
     card, contents = read_graph_files(folder, base)
-    return make_functions(card, contents, OnnxFunction, task)
+    return make_functions(card, contents, partial(OnnxFunction, weights=BaseWeights(base.weights)), task)
 
 
 def add_exported_task(spec: RobotSpec, folder: str | Path, base: Base, task: str) -> RobotSpec:

@@ -6,8 +6,9 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 import onnxruntime
 
-from wm_robot.errors import InferenceError
+from wm_robot.errors import InferenceError, SnapshotError
 from wm_robot.memory.state_arrays import Arrays
+from wm_robot.model.graph_weights import NO_WEIGHTS, BaseWeights, add_weights
 
 DISABLED_OPTIMIZER = "SkipLayerNormFusion"
 """Disabled optimizer: it fuses an addition and a norm, 8 us for 64 x 128 elements, into one step of 50 us
@@ -32,15 +33,27 @@ class StateFunction(Protocol):
 class OnnxFunction:
     """Exported function of a state and of named arrays. It is stateless; the caller owns the outputs."""
 
-    def __init__(self, content: bytes, name: str):
+    def __init__(self, content: bytes, name: str, weights: BaseWeights = NO_WEIGHTS):
         """Args:
-        name: File name, for error messages.
+            name: File name, for error messages.
+            weights: Weights of the base; none for a graph that contains all of its constants.
+
+        Raises:
+            SnapshotError: If the graph is malformed, or refers to weights that the base does not have.
         """
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = options.inter_op_num_threads = 1
-        self.session = onnxruntime.InferenceSession(
-            content, options, providers=["CPUExecutionProvider"], disabled_optimizers=[DISABLED_OPTIMIZER]
-        )
+        try:
+            # The session does not own them.
+            self._constants = add_weights(options, content, weights)
+            self.session = onnxruntime.InferenceSession(
+                content, options, providers=["CPUExecutionProvider"], disabled_optimizers=[DISABLED_OPTIMIZER]
+            )
+        except Exception as error:
+            raise SnapshotError(
+                f"graph '{name}' cannot be opened with the weights of its base: {str(error).strip('. '):.300}. "
+                "Export it again: wm-robot export BASE"
+            ) from error
         self.name = name
         names = [node.name for node in self.session.get_inputs()]
         self.state_inputs = [

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,7 @@ from wm_robot.errors import OnnxMismatchError, SnapshotError
 from wm_robot.io.durable import remove_file, write_file
 from wm_robot.memory.registry import find_family
 from wm_robot.model.base import Base
+from wm_robot.model.graph_weights import BaseWeights
 from wm_robot.model.onnx_session import OnnxFunction, StateFunction
 from wm_robot.planning.goal_postures import make_posture_config
 from wm_robot.planning.mppi import MppiConfig
@@ -40,6 +42,7 @@ from wm_robot.tasks.goal_postures import add_posture_task, name_posture_task
 from wm_robot.training.export.plan_iteration import PlanIterationExport
 from wm_robot.training.export.reference_runtime import ReferenceFunction, has_reference
 from wm_robot.training.export.update_step import UpdateStepExport
+from wm_robot.training.export.weight_sharing import share_weights
 
 MAX_DIFFERENCE = 1e-3
 """Largest permitted difference to torch: of an action in its unit, and of a state and an observation. The weights of
@@ -89,15 +92,15 @@ def export_graphs(
         file=file, task=spec.find_task(task), objective=digest_objective(spec, task), planner=planner
     )
     iteration = PlanIterationExport(base.model, spec, task=task, planner=planner)
-    contents = {file: iteration.export_graph()}
+    weights = BaseWeights(base.weights)
+    contents = {file: share_weights(iteration.export_graph(), weights)}
     keeps_state = plan_only and bool(plans)
     if not keeps_state:
-        contents |= _export_state_graphs(base)
+        contents |= _export_state_graphs(base, weights)
     try:
         fresh = {"plans": {task: record.to_dict()}}
-        differences = _compute_differences(
-            base, spec, make_functions(fresh, contents, OnnxFunction), num_steps, task=task
-        )
+        functions = make_functions(fresh, contents, partial(OnnxFunction, weights=weights))
+        differences = _compute_differences(base, spec, functions, num_steps, task=task)
     except OnnxMismatchError:
         remove_foreign_graphs(folder, base)
         raise
@@ -149,16 +152,16 @@ def _read_kept_files(folder: Path, base: Base) -> tuple[dict[str, Any], dict[str
         return {"plans": {}}, {}
 
 
-def _export_state_graphs(base: Base) -> dict[str, bytes]:
+def _export_state_graphs(base: Base, weights: BaseWeights) -> dict[str, bytes]:
     """Export the graphs of the state's update; none where torch must update it."""
     # An oracle needs the true physics at every step: only its planner is exported.
     if base.uses_privileged_state or not find_family(base.config["memory"]).memory_class.exportable:
         return {}
     step = UpdateStepExport(base.model)
     return {
-        PREDICT_FILE: step.export_predict(),
+        PREDICT_FILE: share_weights(step.export_predict(), weights),
         INITIAL_STATE_FILE: save(step.make_initial_arrays()),
-        **{name: step.export_update(lives) for lives, name in UPDATE_FILES.items()},
+        **{name: share_weights(step.export_update(lives), weights) for lives, name in UPDATE_FILES.items()},
     }
 
 
@@ -206,7 +209,7 @@ def check_graphs(
     """
     base.check_spec(spec)
     card, contents = read_graph_files(Path(folder), base)
-    plans = read_plans(card)
+    plans, weights = read_plans(card), BaseWeights(base.weights)
     spec = replace(spec, tasks={**{name: each.task for name, each in plans.items()}, **spec.tasks})
     found: dict[str, float] = {}
     for number, (task, record) in enumerate(plans.items()):
@@ -219,11 +222,11 @@ def check_graphs(
             )
         # The graphs of the state are compared once.
         compared = contents if not number else {record.file: contents[record.file]}
-        runs: list[tuple[str, Callable[[bytes, str], StateFunction], int]] = [("", OnnxFunction, num_steps)]
+        runs: list[tuple[str, Callable[..., StateFunction], int]] = [("", OnnxFunction, num_steps)]
         if has_reference():
             runs.append((" by the reference", ReferenceFunction, num_reference_steps))
         for suffix, make_function, steps in runs:
-            functions = make_functions(card, compared, make_function, task)
+            functions = make_functions(card, compared, partial(make_function, weights=weights), task)
             apart = _compute_differences(base, spec, functions, steps, task=task)
             of_task = f" of {task}" if number else ""
             found |= {f"{part}{of_task}{suffix}": difference for part, difference in apart.items()}

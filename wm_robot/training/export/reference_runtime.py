@@ -7,7 +7,9 @@ from typing import Any
 import numpy as np
 
 from wm_robot.memory.state_arrays import Arrays
+from wm_robot.model.graph_weights import NO_WEIGHTS, BaseWeights
 from wm_robot.model.onnx_session import STATE_PREFIX
+from wm_robot.training.export.weight_sharing import inline_weights
 
 
 def has_reference() -> bool:
@@ -18,7 +20,7 @@ def has_reference() -> bool:
 class ReferenceFunction:
     """ONNX graph run by the reference evaluator; see `StateFunction`."""
 
-    def __init__(self, content: bytes, name: str):
+    def __init__(self, content: bytes, name: str, weights: BaseWeights = NO_WEIGHTS):
         import onnx
         from onnx.reference import ReferenceEvaluator
         from onnx.reference.op_run import OpRun
@@ -29,7 +31,9 @@ class ReferenceFunction:
             def _run(self, data: np.ndarray, indices: np.ndarray, axis: int = 0) -> tuple[np.ndarray]:
                 return (np.take_along_axis(data, indices, axis),)
 
-        self._run: Any = ReferenceEvaluator(onnx.load_from_string(content), new_ops=[GatherElements])
+        self._run: Any = ReferenceEvaluator(
+            onnx.load_from_string(inline_weights(content, weights)), new_ops=[GatherElements]
+        )
 
     def __call__(self, state: Mapping[str, np.ndarray], arrays: Mapping[str, np.ndarray]) -> Arrays:
         values = {**arrays, **{STATE_PREFIX + name: value for name, value in state.items()}}
