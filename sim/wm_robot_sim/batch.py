@@ -207,6 +207,13 @@ class BatchSim:
             if group.sensor == JOINTS and group.kind in ids:
                 self._physics_state[:, ids[group.kind]] = obs[:, channels]
 
+    def advance_readings(self) -> None:
+        """Advance the physics by the delay of readings, after `place_joints`: robots are then where they are now."""
+        if late := int(self._sensor_delay.max()):
+            first = self.steps * self.plant.substeps - late
+            after, _ = self._stepper.run(self._physics_state, self._path.compute_past_commands(late), first)
+            self._physics_state = after[:, -1].copy()
+
     def _compute_holding_action(self, pose: np.ndarray) -> np.ndarray:
         """Return the action that holds a pose: the pose itself for servos, zero for motors."""
         joint = self.spec.joint_names.index
@@ -272,7 +279,9 @@ class BatchSim:
         if self._has_special:
             true = self._layout.normalize(true)
         if self.spec.sensors:
-            true = np.concatenate([true, self._sensors.compute_channels(data[..., self._sensors.columns])], -1)
+            true = np.concatenate(
+                [true, self._sensors.compute_channels(data[..., self._sensors.columns])], -1
+            )
         return true.astype(np.float32)
 
     def _run_physics(self, applied: Float[np.ndarray, "B T A"]) -> Float[np.ndarray, "B N S"]:

@@ -313,3 +313,14 @@ def test_a_nominal_twin_moves_as_a_robot_without_the_effect():
     sim.set_worlds([0], [silent()])
     obs, _ = sim.rollout(plan)
     np.testing.assert_allclose(expected, obs, rtol=0, atol=2e-6)
+
+
+def test_a_twin_advances_delayed_readings_to_now():
+    world = silent(sensor_delay=4, delay=7)
+    sim, twin = BatchSim(ARM, [world], seed=0), BatchSim(ARM, [world], seed=1)
+    sim.rollout(wander(ARM, sim.last_action, 12))
+    twin.copy_motion(sim.save_motion(), np.array([0]))
+    twin.place_joints(sim.obs)
+    late = np.abs(twin.compute_true_obs() - sim.compute_true_obs()).max()
+    twin.advance_readings()
+    assert np.abs(twin.compute_true_obs() - sim.compute_true_obs()).max() < 1e-5 < 1e-2 < late
