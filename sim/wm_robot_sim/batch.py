@@ -263,13 +263,16 @@ class BatchSim:
     def rollout_true_obs(self, action: Float[np.ndarray, "B T A"]) -> Float[np.ndarray, "B T O"]:
         """Run `T` control periods open-loop, without readings: their noise is not drawn, and sensors keep their past.
 
+        Args:
+            action: Applied as it is, beyond range and rate too: plans for finite differences need not be feasible.
+
         Returns:
             Observations after each step without noise, bias and delay.
 
         Raises:
             UnsafeActionError: As for `rollout`.
         """
-        applied = self._limit_action(action)
+        applied = self._check_action(action)
         ends = slice(self.plant.substeps - 1, None, self.plant.substeps)
         after = self._run_physics(applied)[:, ends]
         data = self._sensordata[:, ends]
@@ -293,14 +296,7 @@ class BatchSim:
 
     def _limit_action(self, action: np.ndarray) -> np.ndarray:
         """Clip actions to range and rate."""
-        action = np.asarray(action, np.float32)
-        if action.ndim != 3 or action.shape[::2] != (self.num_robots, self.spec.action_dim):
-            wanted = f"({self.num_robots}, steps, {self.spec.action_dim})"
-            raise SpecError(f"action is {action.shape}; it must be {wanted}")
-        if not np.isfinite(action).all():
-            row, _, motor = np.argwhere(~np.isfinite(action))[0]
-            name = self.spec.action_names[motor]
-            raise UnsafeActionError(f"action of motor '{name}' in row {row} is not finite")
+        action = self._check_action(action)
         # `minimum` and `maximum` take half the time of `clip` on the few values of one robot.
         applied = np.minimum(np.maximum(action, self._action_low), self._action_high)
         before = self._path.actions[:, -1]
@@ -310,6 +306,18 @@ class BatchSim:
             )
             applied[:, t] = before
         return applied
+
+    def _check_action(self, action: np.ndarray) -> np.ndarray:
+        """Return actions as float32, after a check of their shape and numbers."""
+        action = np.asarray(action, np.float32)
+        if action.ndim != 3 or action.shape[::2] != (self.num_robots, self.spec.action_dim):
+            wanted = f"({self.num_robots}, steps, {self.spec.action_dim})"
+            raise SpecError(f"action is {action.shape}; it must be {wanted}")
+        if not np.isfinite(action).all():
+            row, _, motor = np.argwhere(~np.isfinite(action))[0]
+            name = self.spec.action_names[motor]
+            raise UnsafeActionError(f"action of motor '{name}' in row {row} is not finite")
+        return action
 
     def _read_sensors(self, steps: int) -> np.ndarray:
         """Read the sensors in the control steps that were just simulated, `B T C`."""

@@ -146,7 +146,7 @@ def test_a_twin_that_knows_the_effect_predicts_the_robot_and_a_nominal_one_does_
             twin.record_step()
         if step == 20:
             plans = sim.last_action[:, None, None] + rng.uniform(0.02, 0.05, (2, 3, 4, 6)).cumsum(2)
-            plans = torch.from_numpy(plans.astype(np.float32))
+            plans = torch.from_numpy(np.clip(plans, ARM.action_low, ARM.action_high).astype(np.float32))
             seen = [twin.predict_obs(sim.obs, plans).numpy() for twin in twins]
             assert seen[0].shape == (2, 3, 4, ARM.obs_dim)
         now = plans[:, 1, step - 20].numpy() if step >= 20 else sim.last_action + 0.1

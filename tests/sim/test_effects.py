@@ -299,8 +299,8 @@ def test_a_twin_moves_as_the_robots_whose_motion_it_copies(kind):
         sim.rollout(plan[:, first : first + 5])
         twin.copy_motion(sim.save_motion(), rows)
         np.testing.assert_array_equal(twin.last_action, sim.last_action[rows])
-        true = twin.rollout_true_obs(plan[rows, first + 5 : first + 15])
-        sim.rollout(plan[:, first + 5 : first + 15])
+        _, applied = sim.rollout(plan[:, first + 5 : first + 15])
+        true = twin.rollout_true_obs(applied[rows])
         np.testing.assert_allclose(true[:, -1], sim.compute_true_obs()[rows], rtol=0, atol=2e-6)
 
 
@@ -309,9 +309,9 @@ def test_a_nominal_twin_moves_as_a_robot_without_the_effect():
     twin = BatchSim(ARM, [silent()], seed=0, effect_kinds=("pendulum",))
     saved, plan = sim.save_motion(), wander(ARM, sim.last_action, 20)
     twin.copy_motion(saved, np.array([0]))
-    expected = twin.rollout_true_obs(plan)
     sim.set_worlds([0], [silent()])
-    obs, _ = sim.rollout(plan)
+    obs, applied = sim.rollout(plan)
+    expected = twin.rollout_true_obs(applied)
     np.testing.assert_allclose(expected, obs, rtol=0, atol=2e-6)
 
 
@@ -324,3 +324,14 @@ def test_a_twin_advances_delayed_readings_to_now():
     late = np.abs(twin.compute_true_obs() - sim.compute_true_obs()).max()
     twin.advance_readings()
     assert np.abs(twin.compute_true_obs() - sim.compute_true_obs()).max() < 1e-5 < 1e-2 < late
+
+
+def test_a_twin_tries_plans_that_no_robot_could_follow():
+    sim, twin = (BatchSim(ARM, [silent()], seed=0) for _ in range(2))
+    sim.rollout(wander(ARM, sim.last_action, 5))
+    twin.copy_motion(sim.save_motion(), np.array([0]))
+    # For finite differences each action must have an effect, at the limits of rate and range too.
+    jump = sim.last_action[:, None] + 3 * ARM.action_step * np.ones((1, 4, 1), np.float32)
+    free, (limited, _) = twin.rollout_true_obs(jump), sim.rollout(jump)
+    np.testing.assert_array_equal(twin.last_action, jump[:, -1])
+    assert np.abs(free[:, 0] - limited[:, 0])[:, 6:].max() > 0.5
