@@ -17,10 +17,11 @@ from wm_robot.progress import ignore_progress
 from wm_robot.robots import load_spec
 from wm_robot.types import Step
 from wm_robot_benchmarks.control import ControlBench
-from wm_robot_benchmarks.measures import undeclared_control
+from wm_robot_benchmarks.measures import undeclared_control, undeclared_episodes
 from wm_robot_benchmarks.measures.false_histories import OtherLife, ResetMemory
 from wm_robot_benchmarks.measures.simulator_planner import SimulatorTwin
-from wm_robot_benchmarks.measures.undeclared_control import (
+from wm_robot_benchmarks.measures.undeclared_control import Phases, compute_figures, split_phases
+from wm_robot_benchmarks.measures.undeclared_episodes import (
     BEFORE_S,
     EFFECT_S,
     FROZEN,
@@ -28,11 +29,8 @@ from wm_robot_benchmarks.measures.undeclared_control import (
     RESET,
     RETURN_S,
     SIMULATORS,
-    Phases,
-    compute_figures,
     make_agents,
     make_scene,
-    split_phases,
     time_plans,
 )
 from wm_robot_sim.effects.strengths import load_strengths
@@ -175,7 +173,7 @@ def test_the_twin_searches_as_an_agent_does():
 
 
 def test_plans_of_one_robot_are_timed_after_a_warm_up(monkeypatch):
-    monkeypatch.setattr(undeclared_control, "NUM_TIMED_PLANS", 3)
+    monkeypatch.setattr(undeclared_episodes, "NUM_TIMED_PLANS", 3)
     times = time_plans(ControlBench().make_setting(), "reach", TRUE, "backlash", 1.0)
     assert times.shape == (3,) and (times > 0).all()
 
