@@ -16,7 +16,7 @@ from wm_robot_benchmarks.harness.result import (
     load_bases,
     require,
 )
-from wm_robot_cli.values import Count
+from wm_robot_cli.values import Count, Seed
 
 SHOWN = (1, 8, 32, 100)
 """Steps ahead with a figure."""
@@ -26,20 +26,38 @@ SHOWN = (1, 8, 32, 100)
 class CalibrationBench(MemoryBench, SeededBench):
     """How often prediction errors are within the predicted deviation, in held-out worlds."""
 
-    worlds: Count = 200
-    """Held-out worlds for each seed."""
+    worlds: Count | None = None
+    """Held-out worlds for each seed, by default 200; with undeclared effects robots of each kind, by default 64."""
     memory: str = "ekf"
     """Memory family; its base needs a calibration, see `wm-robot calibrate`."""
+    undeclared: bool = False
+    """Measure robots with undeclared effects in place of declared worlds."""
+    kinds: tuple[str, ...] = ()
+    """Kinds of undeclared effects; by default all that are for tests only."""
+    seeds: tuple[Seed, ...] = ()
+    """Seeds of worlds, motion and noise; by default 0 1, and 0 1 2 with undeclared effects."""
     quick: bool = False
     """A quarter of the worlds, one seed."""
 
+    def select_seeds(self) -> tuple[Seed, ...]:
+        return self.seeds or ((0, 1, 2) if self.undeclared else (0, 1))
+
     def run(self, progress: Progress) -> Result:
         setting = self.make_setting()
+        worlds = self.worlds or (64 if self.undeclared else 200)
+        require(worlds >= 2, f"worlds is {worlds}; it must be at least 2")
+        worlds = max(2, worlds // 4) if self.quick else worlds
+        if self.undeclared:
+            from wm_robot_benchmarks.measures.undeclared_calibration import measure_undeclared_calibration
+
+            return measure_undeclared_calibration(setting, self.memory, self.kinds, worlds, progress)
+        require(not self.kinds, "kinds needs undeclared effects. Add --undeclared")
+        return self._measure_declared(setting, worlds, progress)
+
+    def _measure_declared(self, setting: Setting, worlds: int, progress: Progress) -> Result:
         from wm_robot.evaluation.calibration import HORIZONS, compute_coverage
         from wm_robot.model.calibration import load_calibration
 
-        require(self.worlds >= 2, f"worlds is {self.worlds}; it must be at least 2")
-        worlds = max(2, self.worlds // 4) if self.quick else self.worlds
         base = load_bases(setting, [self.memory])[self.memory]
         load_calibration(find_base_folder(setting, self.memory), base)
         found = in_processes(
@@ -49,8 +67,8 @@ class CalibrationBench(MemoryBench, SeededBench):
         at = {h: HORIZONS.index(h) for h in SHOWN}
         figures = {f"coverage_{h}": compute_coverage(right[:, :, k]) for h, k in at.items()}
         figures |= {f"coverage_{h}_uncalibrated": compute_coverage(own[:, :, k]) for h, k in at.items()}
-        figures["rank_correlation"] = _compute_rank_correlation(deviation, error)
-        figures["control_other_life"] = _compute_rank_correlation(np.roll(deviation, 1, 0), error)
+        figures["rank_correlation"] = compute_rank_correlation(deviation, error)
+        figures["control_other_life"] = compute_rank_correlation(np.roll(deviation, 1, 0), error)
         return Result(
             setting=setting,
             figures=figures,
@@ -113,7 +131,7 @@ def _make_rows(name: str, errors: np.ndarray) -> list[dict[str, Any]]:
     ]
 
 
-def _compute_rank_correlation(x: np.ndarray, y: np.ndarray) -> float:
+def compute_rank_correlation(x: np.ndarray, y: np.ndarray) -> float:
     """Compute Spearman's rank correlation, mean over steps ahead and channels: only robots and times differ."""
     x, y = (np.moveaxis(v.reshape(-1, *v.shape[2:]), 0, -1) for v in (x, y))
     ranks = [v.argsort(-1).argsort(-1).astype(np.float64) for v in (x, y)]

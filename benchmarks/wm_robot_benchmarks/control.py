@@ -23,7 +23,7 @@ from wm_robot_benchmarks.harness.result import (
     load_bases,
     require,
 )
-from wm_robot_cli.values import Count, Seed
+from wm_robot_cli.values import Count, CountOrZero, Seed
 
 if TYPE_CHECKING:
     from wm_robot_sim.batch import BatchSim
@@ -53,21 +53,45 @@ class ControlBench(MemoryBench, SeededBench):
 
     task: str | None = None
     """Task of the robot; its first by default."""
-    episodes: Count = 100
-    """Episodes for each variant and seed."""
-    seeds: tuple[Seed, ...] = (0, 1)
-    """Seeds of worlds, targets and noise."""
+    episodes: Count | None = None
+    """Episodes for each variant and seed, by default 100; with undeclared effects of each kind, by default 64."""
+    undeclared: bool = False
+    """Measure undeclared effects in place of declared worlds: each begins in mid-episode, and ends again."""
+    kinds: tuple[str, ...] = ()
+    """Kinds of undeclared effects; by default all that are for tests only."""
+    simulated_episodes: CountOrZero = 8
+    """Episodes for each kind and seed in which MuJoCo itself plans, with undeclared effects: it is slow."""
+    seeds: tuple[Seed, ...] = ()
+    """Seeds of worlds, targets and noise; by default 0 1, and 0 1 2 with undeclared effects."""
     quick: bool = False
     """A fifth of the episodes, one seed."""
+
+    def select_seeds(self) -> tuple[Seed, ...]:
+        return self.seeds or ((0, 1, 2) if self.undeclared else (0, 1))
 
     def run(self, progress: Progress) -> Result:
         setting = self.make_setting()
         spec = load_spec(self.robot)
         task = select_measured_task(spec, self.task)
+        episodes = self.episodes or (64 if self.undeclared else 100)
+        require(episodes >= 2, f"episodes is {episodes}; it must be at least 2")
+        episodes = min(episodes, max(10, episodes // 5)) if self.quick else episodes
+        if self.undeclared:
+            from wm_robot_benchmarks.measures.undeclared_control import measure_undeclared_control
+
+            simulated = min(self.simulated_episodes, 2) if self.quick else self.simulated_episodes
+            counts = {"episodes": episodes, "simulated": min(simulated, episodes)}
+            return measure_undeclared_control(
+                setting, self.memory, task, self.kinds, **counts, progress=progress
+            )
+        require(not self.kinds, "kinds needs undeclared effects. Add --undeclared")
+        return self._measure_declared(setting, spec, task, episodes, progress)
+
+    def _measure_declared(
+        self, setting: Setting, spec: RobotSpec, task: str, episodes: int, progress: Progress
+    ) -> Result:
         error_of_task = TaskError(spec, spec.find_task(task))
-        require(self.episodes >= 2, f"episodes is {self.episodes}; it must be at least 2")
         seeds = setting.seeds
-        episodes = min(self.episodes, max(10, self.episodes // 5)) if self.quick else self.episodes
         arms = ("robust", self.memory, "oracle")
         bases = load_bases(setting, arms)
         measured = _measure_variants(setting, task, arms, seeds, episodes, progress)
@@ -275,7 +299,6 @@ def make_scene(
         after: Time after it.
     """
     from wm_robot_sim.batch import BatchSim
-    from wm_robot_sim.task_goals import TaskGoals
     from wm_robot_sim.worlds import DomainRandomization
 
     draw = DomainRandomization(spec).sample
@@ -284,14 +307,7 @@ def make_scene(
     old, new = [draw(rng) for rng in rngs], [draw(rng) for rng in rngs]
     sim = BatchSim(spec, old, seed=40_000 + seed, task=task, first_row=first)
     steps = round((before + after) * spec.rate)
-    goals = np.stack(
-        [
-            TaskGoals(
-                spec, spec.find_task(task), seed=np.random.SeedSequence([seed, 50_000, i])
-            ).compute_path(steps + 1)
-            for i in own
-        ]
-    )
+    goals = draw_goal_paths(spec, task, own, seed, steps)
     change = HiddenChange(
         step=round(before * spec.rate),
         apply=lambda: sim.set_worlds(range(count), new),
@@ -299,6 +315,15 @@ def make_scene(
         truth_after=np.stack([world.to_vector() for world in new]),
     )
     return sim, goals, change
+
+
+def draw_goal_paths(spec: RobotSpec, task: str, episodes: Sequence[int], seed: int, steps: int) -> np.ndarray:
+    """Draw the goals of some episodes, `B T+1 G`; they depend only on seed and episode."""
+    from wm_robot_sim.task_goals import TaskGoals
+
+    named = spec.find_task(task)
+    seeds = [np.random.SeedSequence([seed, 50_000, i]) for i in episodes]
+    return np.stack([TaskGoals(spec, named, seed=each).compute_path(steps + 1) for each in seeds])
 
 
 def _compute_settled_error(error: np.ndarray) -> np.ndarray:

@@ -8,7 +8,7 @@ import numpy as np
 
 from wm_robot.evaluation.gap import Comparison
 from wm_robot.evaluation.intervals import bootstrap_ratio_interval
-from wm_robot.progress import Progress, ignore_progress
+from wm_robot.progress import Progress
 from wm_robot_benchmarks.harness.bench import MemoryBench, SeededBench
 from wm_robot_benchmarks.harness.processes import in_processes
 from wm_robot_benchmarks.harness.result import (
@@ -49,9 +49,8 @@ class UndeclaredBench(MemoryBench, SeededBench):
 
     def run(self, progress: Progress) -> Result:
         from wm_robot.robots import load_spec
-        from wm_robot_benchmarks.measures.effect_strength import find_strengths
+        from wm_robot_benchmarks.measures.effect_strength import get_strengths
         from wm_robot_sim.effects.effect import check_kinds, list_kinds
-        from wm_robot_sim.effects.strengths import load_strengths
 
         setting = self.make_setting()
         spec = load_spec(self.robot)
@@ -63,9 +62,7 @@ class UndeclaredBench(MemoryBench, SeededBench):
         check_bases(setting, (FROZEN, self.memory))
         names = sorted({FROZEN, self.memory, *list_variants_with_base(setting)} - {"oracle", "nominal"})
         bases = load_bases(setting, names)
-        known = load_strengths(spec.name)
-        missing = [kind for kind in kinds if kind not in known]
-        strengths = {**known, **(find_strengths(setting, missing, ignore_progress) if missing else {})}
+        strengths = get_strengths(setting, kinds)
         rows = (NOMINAL, DECLARED, *kinds)
         jobs = [
             (setting, self.memory, names, row, strengths.get(row, 0.0), lives, seed)

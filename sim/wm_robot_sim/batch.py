@@ -6,7 +6,7 @@ from typing import Any
 
 import mujoco
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Int
 
 from wm_robot.errors import SpecError, UnsafeActionError
 from wm_robot.spec import JOINTS, ChannelGroup, ChannelLayout, RobotSpec
@@ -207,6 +207,13 @@ class BatchSim:
             if group.sensor == JOINTS and group.kind in ids:
                 self._physics_state[:, ids[group.kind]] = obs[:, channels]
 
+    def advance_readings(self) -> None:
+        """Advance the physics by the delay of readings, after `place_joints`: robots are then where they are now."""
+        if late := int(self._sensor_delay.max()):
+            first = self.steps * self.plant.substeps - late
+            after, _ = self._stepper.run(self._physics_state, self._path.compute_past_commands(late), first)
+            self._physics_state = after[:, -1].copy()
+
     def _compute_holding_action(self, pose: np.ndarray) -> np.ndarray:
         """Return the action that holds a pose: the pose itself for servos, zero for motors."""
         joint = self.spec.joint_names.index
@@ -242,9 +249,7 @@ class BatchSim:
         """
         applied = self._limit_action(action)
         steps, per = applied.shape[1], self.plant.substeps
-        commands, first = self._path.compute_commands(applied), self.steps * per
-        after, self._sensordata = self._stepper.run(self._physics_state, commands, first)
-        self._physics_state = after[:, -1].copy()
+        after = self._run_physics(applied)
         read = np.arange(1, steps + 1) * per - 1 - self._sensor_delay
         state, efforts = self._stepper.select_readings(after, self._sensordata[..., self._efforts], read)
         obs = self._compute_obs(state, efforts, self._noise.draw(self.steps, steps), slice(None))
@@ -255,16 +260,43 @@ class BatchSim:
         self.obs = obs[:, -1].copy()
         return obs, applied
 
+    def rollout_true_obs(self, action: Float[np.ndarray, "B T A"]) -> Float[np.ndarray, "B T O"]:
+        """Run `T` control periods open-loop, without readings: their noise is not drawn, and sensors keep their past.
+
+        Args:
+            action: Applied as it is, beyond range and rate too: plans for finite differences need not be feasible.
+
+        Returns:
+            Observations after each step without noise, bias and delay.
+
+        Raises:
+            UnsafeActionError: As for `rollout`.
+        """
+        applied = self._check_action(action)
+        ends = slice(self.plant.substeps - 1, None, self.plant.substeps)
+        after = self._run_physics(applied)[:, ends]
+        data = self._sensordata[:, ends]
+        self._path.append(applied)
+        self.steps += applied.shape[1]
+        true = self._compute_channels(after, data[..., self._efforts], 0.0)
+        if self._has_special:
+            true = self._layout.normalize(true)
+        if self.spec.sensors:
+            true = np.concatenate(
+                [true, self._sensors.compute_channels(data[..., self._sensors.columns])], -1
+            )
+        return true.astype(np.float32)
+
+    def _run_physics(self, applied: Float[np.ndarray, "B T A"]) -> Float[np.ndarray, "B N S"]:
+        """Run the physics of limited actions. Return the physical state after each physics step."""
+        commands, first = self._path.compute_commands(applied), self.steps * self.plant.substeps
+        after, self._sensordata = self._stepper.run(self._physics_state, commands, first)
+        self._physics_state = after[:, -1].copy()
+        return after
+
     def _limit_action(self, action: np.ndarray) -> np.ndarray:
         """Clip actions to range and rate."""
-        action = np.asarray(action, np.float32)
-        if action.ndim != 3 or action.shape[::2] != (self.num_robots, self.spec.action_dim):
-            wanted = f"({self.num_robots}, steps, {self.spec.action_dim})"
-            raise SpecError(f"action is {action.shape}; it must be {wanted}")
-        if not np.isfinite(action).all():
-            row, _, motor = np.argwhere(~np.isfinite(action))[0]
-            name = self.spec.action_names[motor]
-            raise UnsafeActionError(f"action of motor '{name}' in row {row} is not finite")
+        action = self._check_action(action)
         # `minimum` and `maximum` take half the time of `clip` on the few values of one robot.
         applied = np.minimum(np.maximum(action, self._action_low), self._action_high)
         before = self._path.actions[:, -1]
@@ -274,6 +306,18 @@ class BatchSim:
             )
             applied[:, t] = before
         return applied
+
+    def _check_action(self, action: np.ndarray) -> np.ndarray:
+        """Return actions as float32, after a check of their shape and numbers."""
+        action = np.asarray(action, np.float32)
+        if action.ndim != 3 or action.shape[::2] != (self.num_robots, self.spec.action_dim):
+            wanted = f"({self.num_robots}, steps, {self.spec.action_dim})"
+            raise SpecError(f"action is {action.shape}; it must be {wanted}")
+        if not np.isfinite(action).all():
+            row, _, motor = np.argwhere(~np.isfinite(action))[0]
+            name = self.spec.action_names[motor]
+            raise UnsafeActionError(f"action of motor '{name}' in row {row} is not finite")
+        return action
 
     def _read_sensors(self, steps: int) -> np.ndarray:
         """Read the sensors in the control steps that were just simulated, `B T C`."""
@@ -354,16 +398,36 @@ class BatchSim:
     def save(self) -> dict[str, Any]:
         """Return all values that `restore` needs, in a batch of the same spec, seed and size."""
         saved: dict[str, Any] = {
-            "steps": self.steps,
-            "physical": self._physics_state.copy(),
-            "commands": self._path.actions.copy(),
+            **self.save_motion(),
             "starts": self._num_resets.copy(),
             "obs": self.obs.copy(),
             "worlds": [world.to_dict() for world in self.worlds],
         }
         if self.spec.sensors:
             saved["sensor_history"], saved["readings"] = self._sensor_history.copy(), self._readings.copy()
-        return {**saved, "stepper": self._stepper.save()}
+        return saved
+
+    def save_motion(self) -> dict[str, Any]:
+        """Return the part of `save` that moves on by physics: what `copy_motion` needs."""
+        return {
+            "steps": self.steps,
+            "physical": self._physics_state.copy(),
+            "commands": self._path.actions.copy(),
+            "stepper": self._stepper.save(),
+        }
+
+    def copy_motion(self, saved: dict[str, Any], rows: Int[np.ndarray, "B"]) -> None:
+        """Move as rows of another batch of the same robot did, in the own worlds.
+
+        Positions, velocities and commands under way are copied, and the hidden states of effects that both have.
+
+        Args:
+            saved: Result of `save_motion` of that batch, whose model has the same attachments.
+            rows: Row of that batch for each robot.
+        """
+        self.steps = int(saved["steps"])
+        self._physics_state, self._path.actions = saved["physical"][rows], saved["commands"][rows]
+        self._stepper.copy_rows(saved["stepper"], rows)
 
     def restore(self, saved: dict[str, Any]) -> None:
         """Continue from the result of `save`."""

@@ -49,7 +49,14 @@ class CommandPath:
     def compute_commands(self, applied: Float[np.ndarray, "B T A"]) -> Float[np.ndarray, "B N A"]:
         """Compute the motor commands at each of `N` physics steps of the control steps of some actions."""
         known = np.concatenate([self.actions, applied], 1)
-        physics_step = np.arange(applied.shape[1] * self._substeps)
+        return self._select_commands(known, np.arange(applied.shape[1] * self._substeps))
+
+    def compute_past_commands(self, count: int) -> Float[np.ndarray, "B N A"]:
+        """Compute the motor commands at the last `N` physics steps, at most those of a control period."""
+        return self._select_commands(self.actions, np.arange(-count, 0))
+
+    def _select_commands(self, known: np.ndarray, physics_step: np.ndarray) -> np.ndarray:
+        """Select the commands at some physics steps, which count from after the last actions."""
         if not self._has_own_delays:
             delayed = known[self._row_index, self._find_action(physics_step, self._delay[:, :, 0])]
         else:

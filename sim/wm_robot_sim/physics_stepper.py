@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 import mujoco
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from mujoco import rollout as mujoco_rollout
 
 from wm_robot_sim.effects.active_effects import ActiveEffects
@@ -156,3 +156,15 @@ class PhysicsStepper:
         self._effects.restore(saved.get("hidden", {}))
         self._motor_force = saved.get("motor_force", np.zeros_like(self._motor_force)).copy()
         self._past = saved.get("past")
+
+    def copy_rows(self, saved: dict[str, Any], rows: Int[np.ndarray, "B"]) -> None:
+        """Continue as rows of another batch did, with the own effects; readings start to lag anew.
+
+        Args:
+            saved: Result of `save` of that batch.
+            rows: Row of that batch for each robot.
+        """
+        self._effects.copy_rows(saved.get("hidden", {}), rows)
+        force = saved.get("motor_force")
+        self._motor_force = np.zeros_like(self._motor_force) if force is None else force[rows]
+        self._past = None

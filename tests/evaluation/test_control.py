@@ -65,3 +65,20 @@ def test_the_error_is_measured_after_each_step_and_the_change_comes_in_time():
     assert crew.told == [1, 1, 1, 1, 1, 2, 2]
     for earlier, later in zip(crew.lived, crew.lived[1:], strict=False):
         np.testing.assert_array_equal(earlier[2], later[0])
+
+
+def test_a_robot_can_change_and_return_in_one_episode():
+    plants, crew = Plants(), Crew(velocity=3.0)
+    goals = np.arange(2 * 7 * 3, dtype=float).reshape(2, 7, 3)
+
+    def change_at(step: int, off: float, truth: float) -> HiddenChange:
+        def apply():
+            plants.off = np.array([off, 0.0, 0.0])
+
+        nominal = np.array([[1.0]])
+        return HiddenChange(step=step, apply=apply, truth_before=nominal, truth_after=np.array([[truth]]))
+
+    on, off = change_at(2, math.sqrt(3), 2.0), change_at(4, 0.0, 1.0)
+    error = measure_task_error(plants, crew, goals, on, track_positions(), later=(off,))
+    np.testing.assert_allclose(error, [[0, 0, 1, 1, 0, 0]] * 2)
+    assert crew.told == [1, 1, 1, 2, 2, 1, 1]

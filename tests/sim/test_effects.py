@@ -286,3 +286,52 @@ def test_a_force_field_is_smooth():
         effect.compute_force(motion_of(sim, position=at + step), hidden) for step in (0.0, 0.01, 0.5)
     )
     assert np.abs(near - here).max() < 0.1 * np.abs(far - here).max()
+
+
+@pytest.mark.parametrize("kind", EFFECT_KINDS)
+def test_a_twin_moves_as_the_robots_whose_motion_it_copies(kind):
+    worlds = [affected(kind, seed=seed) for seed in (3, 4)]
+    rows = np.array([1, 1, 0])
+    sim, twin = BatchSim(ARM, worlds, seed=0), BatchSim(ARM, [worlds[row] for row in rows], seed=9)
+    plan = wander(ARM, sim.last_action, 30)
+    # The second time the twin's effects are on already.
+    for first in (0, 15):
+        sim.rollout(plan[:, first : first + 5])
+        twin.copy_motion(sim.save_motion(), rows)
+        np.testing.assert_array_equal(twin.last_action, sim.last_action[rows])
+        _, applied = sim.rollout(plan[:, first + 5 : first + 15])
+        true = twin.rollout_true_obs(applied[rows])
+        np.testing.assert_allclose(true[:, -1], sim.compute_true_obs()[rows], rtol=0, atol=2e-6)
+
+
+def test_a_nominal_twin_moves_as_a_robot_without_the_effect():
+    sim = BatchSim(ARM, [affected("pendulum")], seed=0)
+    twin = BatchSim(ARM, [silent()], seed=0, effect_kinds=("pendulum",))
+    saved, plan = sim.save_motion(), wander(ARM, sim.last_action, 20)
+    twin.copy_motion(saved, np.array([0]))
+    sim.set_worlds([0], [silent()])
+    obs, applied = sim.rollout(plan)
+    expected = twin.rollout_true_obs(applied)
+    np.testing.assert_allclose(expected, obs, rtol=0, atol=2e-6)
+
+
+def test_a_twin_advances_delayed_readings_to_now():
+    world = silent(sensor_delay=4, delay=7)
+    sim, twin = BatchSim(ARM, [world], seed=0), BatchSim(ARM, [world], seed=1)
+    sim.rollout(wander(ARM, sim.last_action, 12))
+    twin.copy_motion(sim.save_motion(), np.array([0]))
+    twin.place_joints(sim.obs)
+    late = np.abs(twin.compute_true_obs() - sim.compute_true_obs()).max()
+    twin.advance_readings()
+    assert np.abs(twin.compute_true_obs() - sim.compute_true_obs()).max() < 1e-5 < 1e-2 < late
+
+
+def test_a_twin_tries_plans_that_no_robot_could_follow():
+    sim, twin = (BatchSim(ARM, [silent()], seed=0) for _ in range(2))
+    sim.rollout(wander(ARM, sim.last_action, 5))
+    twin.copy_motion(sim.save_motion(), np.array([0]))
+    # For finite differences each action must have an effect, at the limits of rate and range too.
+    jump = sim.last_action[:, None] + 3 * ARM.action_step * np.ones((1, 4, 1), np.float32)
+    free, (limited, _) = twin.rollout_true_obs(jump), sim.rollout(jump)
+    np.testing.assert_array_equal(twin.last_action, jump[:, -1])
+    assert np.abs(free[:, 0] - limited[:, 0])[:, 6:].max() > 0.5

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import torch
@@ -76,19 +77,17 @@ def make_iteration(spec: RobotSpec, planner: MppiConfig) -> MppiIteration:
 class RolloutObjective:
     """Objective of plans at a moment: the summed reward of a rollout; see `Objective`."""
 
-    model: WorldModel
+    predict_obs: Callable[[Tensor], Tensor]
+    """Plans `B N H A` → observation after each action, `B N H O`."""
     reward: Reward
-    state: TensorState
-    z: Tensor
     first_features: Tensor
     """Features of the observation before the plans, `B F`."""
     goals: Tensor
     """`B H G`."""
-    rollout: Rollout = imagine_mean
 
     def predict_features(self, plans: Tensor) -> Tensor:
         """Predict the features after each action; see `Objective`."""
-        return self.reward.features(self.rollout(self.model, self.state, self.z, plans))
+        return self.reward.features(self.predict_obs(plans))
 
     def evaluate(self, features: Tensor, plans: Tensor) -> Tensor:
         """Compute the summed reward. A step starts where the one before it ended; see `Objective`."""
@@ -116,6 +115,5 @@ def make_objective(
         goals: Goal at each step of the horizon, `B H G`.
         rollout: Function that computes observations from plans.
     """
-    return RolloutObjective(
-        model, reward, state, model.observe(state, obs), reward.features(obs), goals, rollout
-    )
+    predict_obs = partial(rollout, model, state, model.observe(state, obs))
+    return RolloutObjective(predict_obs, reward, reward.features(obs), goals)

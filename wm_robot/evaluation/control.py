@@ -1,6 +1,6 @@
-"""Closed-loop evaluation: the task error of agents before and after a hidden change."""
+"""Closed-loop evaluation: the task error of agents before and after hidden changes."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
@@ -58,22 +58,25 @@ def measure_task_error(
     change: HiddenChange,
     error: TaskError,
     *,
+    later: Sequence[HiddenChange] = (),
     progress: Progress = ignore_progress,
 ) -> np.ndarray:
     """Measure the error of the true state for the goal at the same time, after every step: `B T`.
 
     Args:
         goals: `B T+1 G`: before the first step, and after each.
+        change: First hidden change.
         error: Error of the task; it gets observations without noise, bias and delay.
+        later: Further changes.
         progress: Progress in steps.
     """
-    truth = change.truth_before
+    truth, changes = change.truth_before, {each.step: each for each in (change, *later)}
     agents.begin(plants.last_action, truth)
     errors, steps, true_obs = [], goals.shape[1] - 1, plants.compute_true_obs()
     for t in range(steps):
-        if t == change.step:
-            change.apply()
-            truth = change.truth_after
+        if now := changes.get(t):
+            now.apply()
+            truth = now.truth_after
         obs = plants.obs.copy()
         next_obs, applied = plants.step(agents.act(obs, goals[:, t]))
         agents.observe(obs, applied, next_obs, truth=truth)

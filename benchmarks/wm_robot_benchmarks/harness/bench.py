@@ -87,7 +87,11 @@ class SeededBench(Bench):
     """Seeds of worlds, motion and noise."""
 
     def make_setting(self) -> Setting:
-        return replace(super().make_setting(), asked=self.seeds)
+        return replace(super().make_setting(), asked=self.select_seeds())
+
+    def select_seeds(self) -> tuple[Seed, ...]:
+        """Select the seeds, where their default depends on other options."""
+        return self.seeds
 
 
 @dataclass(frozen=True, kw_only=True)

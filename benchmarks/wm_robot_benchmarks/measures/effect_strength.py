@@ -27,6 +27,17 @@ HALVINGS = 7
 """Of the ratio of the largest to the least strength that is left."""
 
 
+def get_strengths(setting: Setting, kinds: Sequence[str]) -> dict[str, float]:
+    """Return the strength of each kind that was set for a robot; those without one are found, which takes minutes."""
+    from wm_robot.robots import load_spec
+    from wm_robot_sim.effects.strengths import load_strengths
+
+    known = load_strengths(load_spec(setting.robot).name)
+    missing = [kind for kind in kinds if kind not in known]
+    found = find_strengths(setting, missing, ignore_progress) if missing else {}
+    return {kind: known.get(kind) or found[kind] for kind in kinds}
+
+
 def find_strengths(setting: Setting, kinds: Sequence[str], progress: Progress) -> dict[str, float]:
     """Find the strength of each kind by the frozen base of a robot."""
     jobs = [(setting, kind) for kind in kinds]

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
+from jaxtyping import Int
 
 from wm_robot_sim.effects.effect import Effect
 from wm_robot_sim.effects.step_effects import STEP_EFFECTS, Motion, StepEffect
@@ -75,15 +76,35 @@ class ActiveEffects:
         """Return the hidden state of each effect that is on, by row and effect."""
         found = dict(self._hidden) if self._groups is None else {}
         for effect, rows, hidden in self._groups or ():
-            kind = next(name for name, made in STEP_EFFECTS.items() if made is type(effect))
             for row, numbers in zip(rows.tolist(), hidden, strict=True):
-                own = next(each for each in self._effects[row] if each.kind == kind)
-                found[row, own] = numbers.copy()
+                found[row, self._find_effect(row, effect)] = numbers.copy()
         return found
 
     def restore(self, saved: dict[_Key, np.ndarray]) -> None:
         """Continue from the result of `save`, with the same effects."""
         self._hidden, self._groups = {key: value.copy() for key, value in saved.items()}, None
+
+    def copy_rows(self, saved: dict[_Key, np.ndarray], rows: Int[np.ndarray, "B"]) -> None:
+        """Continue with the hidden states that rows of another batch have of the same effects; others start here.
+
+        Args:
+            saved: Result of `save` of that batch.
+            rows: Row of that batch for each robot.
+        """
+        known: dict[_Key, np.ndarray] = {}
+        for row, (source, own) in enumerate(zip(rows.tolist(), self._effects, strict=True)):
+            known |= {(row, each): saved[source, each] for each in own if (source, each) in saved}
+        if self._groups is None or len(known) < sum(map(len, self._effects)):
+            self.restore(known)
+            return
+        # The effects are the same as before: only their hidden states are set.
+        for effect, own_rows, hidden in self._groups:
+            for place, row in enumerate(own_rows.tolist()):
+                hidden[place] = known[row, self._find_effect(row, effect)]
+
+    def _find_effect(self, row: int, group: StepEffect) -> Effect:
+        """Find the effect of a row that is in a group."""
+        return next(each for each in self._effects[row] if STEP_EFFECTS[each.kind] is type(group))
 
 
 def _select_rows(motion: Motion, rows: np.ndarray, command: np.ndarray) -> Motion:
