@@ -8,6 +8,7 @@ import numpy as np
 from jaxtyping import Float
 
 from wm_robot.evaluation.gap import Comparison
+from wm_robot.evaluation.recovery import OFF_TARGET_FACTOR
 from wm_robot.progress import Progress
 from wm_robot.robots import load_spec
 from wm_robot_benchmarks.control import select_measured_task
@@ -127,7 +128,7 @@ class EfficiencyBench(MemoryBench, SeededBench):
         )
 
 
-class Recovery(NamedTuple):
+class RuleRecovery(NamedTuple):
     """Recovery of a variant from a rule."""
 
     error: float
@@ -148,30 +149,30 @@ class RuleOutcome(NamedTuple):
     """Error before the change: score 1."""
     lost: float
     """Error of frozen weights after the change: score 0."""
-    told: Recovery
-    memory: Recovery
-    frozen: Recovery
+    told: RuleRecovery
+    memory: RuleRecovery
+    frozen: RuleRecovery
 
     @property
     def left_out(self) -> str:
         """Why the rule counts in no figure; empty if it does."""
-        if self.lost <= self.before:
-            return f"'{FROZEN}' is not worse after it"
+        if self.lost <= OFF_TARGET_FACTOR * self.before:
+            return f"'{FROZEN}' stays on target after it"
         if not self.told.has_recovered:
             return "the agent that is told it does not recover"
         return "the agent that is told it needs no action" if self.told.actions == WINDOW else ""
 
-    def compute_efficiency(self, recovery: Recovery) -> float:
+    def compute_efficiency(self, recovery: RuleRecovery) -> float:
         """Compute the number of actions of the told agent over that of another, at most 1."""
         return min(1.0, self.told.actions / recovery.actions)
 
-    def compute_net_efficiency(self, recovery: Recovery) -> float:
+    def compute_net_efficiency(self, recovery: RuleRecovery) -> float:
         """Compute the same without the actions of the window itself, which both need."""
         return min(1.0, (self.told.actions - WINDOW) / max(recovery.actions - WINDOW, 1))
 
 
 def judge_rule(
-    told: Float[np.ndarray, "B T"],
+    told: Float[np.ndarray, "B S"],
     memory: Float[np.ndarray, "B T"],
     frozen: Float[np.ndarray, "B T"],
     *,
@@ -182,11 +183,11 @@ def judge_rule(
     before = float(memory[:, change - round(LEVEL_S * rate) : change].mean())
     lost = float(frozen[:, change + round(LOST_S * rate) :].mean())
 
-    def judge(error: np.ndarray) -> Recovery:
+    def judge(error: np.ndarray) -> RuleRecovery:
         mean = error.mean(0)
         score = (lost - mean[change:]) / (lost - before) if lost > before else 0 * mean[change:]
         actions = count_actions(score)
-        return Recovery(
+        return RuleRecovery(
             error=float(mean[-late:].mean()),
             early_score=float(score[: round(rate)].mean()),
             late_score=float(score[-late:].mean()),

@@ -143,6 +143,8 @@ def _tell_rule(
 ) -> "BatchAgent":
     """Return agents that continue from the lifetime states of others, and plan by the rule.
 
+    The last plan and the trend of the goals start again: the rule may have changed both.
+
     Args:
         spec: Spec with the gripper point that is asked for.
         commands: Commands that motors get by the rule: to agents that are told, they are the actions.
