@@ -11,6 +11,7 @@ from wm_robot.evaluation.gap import Comparison
 from wm_robot.evaluation.recovery import OFF_TARGET_FACTOR
 from wm_robot.progress import Progress
 from wm_robot.robots import load_spec
+from wm_robot.tasks import ErrorScale, TaskError
 from wm_robot_benchmarks.control import select_measured_task
 from wm_robot_benchmarks.harness.bench import MemoryBench, SeededBench
 from wm_robot_benchmarks.harness.processes import in_processes
@@ -34,6 +35,8 @@ WINDOW, RECOVERED_SCORE, CAP = 25, 0.9, 1000
 """Steps of a window, mean score of a window that ends the count, and largest number of actions."""
 TOLD_CAP = 250
 """Number of actions in which an agent that is told the rule must recover."""
+MIN_EPISODES = 8
+"""Smallest number of episodes. Of two, even frozen weights are both near their goals at some time."""
 FROZEN, TOLD = "robust", "told"
 
 
@@ -59,13 +62,17 @@ class EfficiencyBench(MemoryBench, SeededBench):
         setting = self.make_setting()
         spec = load_spec(self.robot)
         task = select_measured_task(spec, self.task)
+        scale = TaskError(spec, spec.find_task(task)).scale
         for rule in self.rules:
             require(rule in RULES, f"rule is '{rule}'; it must be one of {list(RULES)}")
         lacks = {rule: RULES[rule].find_lack(spec, task) for rule in self.rules or RULES}
         rules = [rule for rule, lack in lacks.items() if not lack]
         require(bool(rules), f"robot '{spec.name}' can have no rule: {_describe_names(lacks)}")
-        require(self.episodes >= 2, f"episodes is {self.episodes}; it must be at least 2")
-        episodes = max(2, self.episodes // 3) if self.quick else self.episodes
+        require(
+            self.episodes >= MIN_EPISODES,
+            f"episodes is {self.episodes}; it must be at least {MIN_EPISODES}",
+        )
+        episodes = max(MIN_EPISODES, self.episodes // 3) if self.quick else self.episodes
         check_bases(setting, (FROZEN, self.memory))
         keys = [
             (rule, variant, seed)
@@ -105,10 +112,12 @@ class EfficiencyBench(MemoryBench, SeededBench):
         return Result(
             setting=setting,
             figures=_compute_figures(outcomes),
-            table=[row for rule, each in outcomes.items() for row in _make_rows(rule, each, self.memory)],
+            table=[
+                row for rule, each in outcomes.items() for row in _make_rows(rule, each, self.memory, scale)
+            ],
             bases={name: base.digest for name, base in load_bases(setting, (FROZEN, self.memory)).items()},
             notes=(
-                f"{episodes} episodes a rule, variant and seed, {describe_seed_count(setting.seeds)}, task '{task}'",
+                f"{episodes} episodes a rule, variant and seed, {describe_seed_count(setting.seeds)}; {scale.label}",
                 f"actions: those until the mean score of {WINDOW} steps is {RECOVERED_SCORE}, at least {WINDOW} and "
                 f"at most {CAP}, of the mean over the episodes: in a single one a goal may come to a lost gripper; "
                 f"score: 1 is the error before, 0 that of '{FROZEN}' after",
@@ -269,7 +278,10 @@ def _describe_names(reasons: Mapping[str, str]) -> str:
     return ", ".join(f"{name} ({reason})" for name, reason in reasons.items() if reason)
 
 
-def _make_rows(rule: str, outcome: RuleOutcome, memory: str) -> list[dict[str, Any]]:
+def _make_rows(rule: str, outcome: RuleOutcome, memory: str, scale: ErrorScale) -> list[dict[str, Any]]:
+    def convert(error: float) -> float:
+        return float(scale.format_number(error, more_decimals=1))
+
     recoveries = {TOLD: outcome.told, memory: outcome.memory, FROZEN: outcome.frozen}
     return [
         {
@@ -280,8 +292,8 @@ def _make_rows(rule: str, outcome: RuleOutcome, memory: str) -> list[dict[str, A
             "efficiency": "" if outcome.left_out else round(outcome.compute_efficiency(each), 3),
             "score, first second": round(each.early_score, 3),
             "score, last 2 s": round(each.late_score, 3),
-            "error before": float(f"{outcome.before:.3g}"),
-            "error, last 2 s": float(f"{each.error:.3g}"),
+            "error before": convert(outcome.before),
+            "error, last 2 s": convert(each.error),
         }
         for name, each in recoveries.items()
     ]
