@@ -16,6 +16,7 @@ from wm_robot_benchmarks import (
     adaptation,
     assimilation,
     control,
+    efficiency,
     memory,
     onboard,
     recall,
@@ -103,6 +104,7 @@ def test_a_misspelt_family_is_not_to_be_trained(tmp_path):
     [
         (adaptation.AdaptationBench, {"worlds": 100}),
         (control.ControlBench, {"episodes": 100}),
+        (efficiency.EfficiencyBench, {"episodes": 24}),
         (recall.RecallBench, {"lives": 48}),
         (memory.MemoryFamiliesBench, {"task": "arm", "families": ("gru", "ekf"), "worlds": 8}),
     ],
@@ -111,7 +113,7 @@ def test_a_bench_without_its_bases_simulates_nothing(tmp_path, monkeypatch, benc
     def never(*args: object, **how: object) -> None:
         raise AssertionError("it began")
 
-    for module in (adaptation, control, recall, memory_arm):
+    for module in (adaptation, control, efficiency, recall, memory_arm):
         monkeypatch.setattr(module, "in_processes", never)
     with pytest.raises(SnapshotError, match="missing in .*arm-ekf.* Make (it|them): wm-robot train arm "):
         bench(bases=tmp_path, quick=True, **options).run(ignore_progress)

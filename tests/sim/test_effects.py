@@ -111,6 +111,20 @@ def test_exchanged_cables_exchange_two_commands():
     np.testing.assert_allclose(given[moved], asked[moved[::-1]], rtol=1e-6)
 
 
+def test_the_strength_of_exchanged_cables_is_the_number_of_exchanges():
+    def find_order(strength: float) -> list[int]:
+        sim = make_sims(affected("exchanged_cables", seed=1, strength=strength))
+        mixing = sim.plant.compute_signal_changes(sim.worlds[0]).mixing
+        np.testing.assert_array_equal(mixing @ mixing.T, np.eye(len(mixing)))
+        return mixing.argmax(1).tolist()
+
+    assert find_order(0.0) == list(range(6))
+    once, twice = find_order(1.0), find_order(2.0)
+    assert sum(channel != place for place, channel in enumerate(once)) == 2
+    # One more exchange of two of its channels.
+    assert sum(a != b for a, b in zip(once, twice, strict=True)) == 2
+
+
 def test_end_stops_hold_two_joints_within_a_quarter_of_their_range():
     sim = make_sims(affected("end_stops", strength=1.0))
     ranges = sim._models[0].jnt_range[sim.plant.joint_ids]

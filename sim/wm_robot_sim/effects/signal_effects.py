@@ -36,8 +36,9 @@ def change_signals(plant: "Plant", changes: "SignalChanges", effect: Effect) -> 
         return replace(changes, mixing=(np.eye(size) + drawn) @ changes.mixing)
     if effect.kind == "exchanged_cables" and strength and size > 1:
         order = np.arange(size)
-        first, second = rng.choice(size, 2, replace=False)
-        order[[first, second]] = second, first
+        for _ in range(max(1, round(strength))):
+            pair = rng.choice(size, 2, replace=False)
+            order[pair] = order[pair[::-1]]
         return replace(changes, mixing=np.eye(size)[order] @ changes.mixing)
     if effect.kind == "sensor_lag":
         # Whole control periods: what a step before it saw.
