@@ -17,7 +17,7 @@ class MemoryContract:
     @pytest.fixture
     def memory(self) -> Memory:
         torch.manual_seed(0)
-        return make_memory(self.family, width=WIDTH, outcome=OUTCOME, dt=0.02, channels=4)
+        return make_memory(self.family, width=WIDTH, outcome=OUTCOME, dt=0.02, channels=4, commands=2)
 
     def lived(self, memory: Memory, batch: int = 3) -> MemoryState:
         """A state that something happened to."""

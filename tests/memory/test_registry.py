@@ -20,7 +20,7 @@ class TestGru(MemoryContract):
 class FastWeightsContract(MemoryContract):
     def test_a_head_forgets_by_half_in_its_half_life_at_any_rate(self):
         for dt in (0.02, 0.005):
-            memory = make_memory(self.family, width=16, outcome=10, dt=dt, channels=4)
+            memory = make_memory(self.family, width=16, outcome=10, dt=dt, channels=4, commands=2)
             for parameter in (memory.forget.weight, memory.forget.bias):
                 parameter.data.zero_()
             self.silence(memory)
@@ -82,7 +82,7 @@ class TestRidge(MemoryContract):
 
     def test_evidence_fades_by_half_in_a_half_life_at_any_rate(self):
         for dt in (0.02, 0.005):
-            memory = make_memory(self.family, width=16, outcome=10, dt=dt, channels=4)
+            memory = make_memory(self.family, width=16, outcome=10, dt=dt, channels=4, commands=2)
             for parameter in (memory.forget.weight, memory.forget.bias, memory.key.weight):
                 parameter.data.zero_()
             state = memory.initial_state(1)
@@ -238,18 +238,18 @@ class TestSemiparametric(MemoryContract):
 
 def test_an_unknown_family_is_named_with_the_known_ones():
     with pytest.raises(ConfigError, match="'lstm' is unknown; known are .*gru"):
-        make_memory("lstm", width=4, outcome=4, dt=0.02, channels=4)
+        make_memory("lstm", width=4, outcome=4, dt=0.02, channels=4, commands=2)
 
 
 @pytest.mark.parametrize("family", ["gru", "kv", "delta", "hope"])
 def test_lives_that_cannot_be_merged_say_what_to_do(family):
-    memory = make_memory(family, width=4, outcome=4, dt=0.02, channels=4)
+    memory = make_memory(family, width=4, outcome=4, dt=0.02, channels=4, commands=2)
     with pytest.raises(ConfigError, match="cannot merge 2 states.*recorded experience"):
         memory.merge_states([memory.initial_state(1)] * 2)
 
 
 def test_no_memory_stays_empty():
-    memory = make_memory("null", width=4, outcome=4, dt=0.02, channels=4)
+    memory = make_memory("null", width=4, outcome=4, dt=0.02, channels=4, commands=2)
     state = memory.initial_state(2)
     after = memory.update(state, torch.randn(2, 4), torch.randn(2, 4), torch.ones(2))
     assert torch.equal(after["s"], state["s"])

@@ -6,56 +6,81 @@ import pytest
 pytestmark = pytest.mark.learn
 torch = pytest.importorskip("torch")
 
-from wm_robot.memory.memory import HypothesisPrediction, InferenceStep, StepPrediction
+from wm_robot.memory.memory import HypothesisPrediction, InferenceStep, MappedPrediction, StepPrediction
 from wm_robot.memory.semiparametric import SemiparametricMemory
 from wm_robot.training.correction_fit import compute_correction_loss
 
-WIDTH, CHANNELS, PHYSICS, NOISE = 6, 2, 3, 0.02
+WIDTH, CHANNELS, COMMANDS, PHYSICS, NOISE = 6, 2, 2, 3, 0.02
 
 
 @pytest.fixture
 def memory() -> SemiparametricMemory:
     torch.manual_seed(0)
-    made = SemiparametricMemory(width=WIDTH, outcome=PHYSICS, dt=0.02, channels=CHANNELS, size=8)
+    made = SemiparametricMemory(
+        width=WIDTH, outcome=PHYSICS, dt=0.02, channels=CHANNELS, commands=COMMANDS, size=8
+    )
     made.fit_prior(np.random.default_rng(0).normal(size=(500, PHYSICS)))
     made.log_noise.data.zero_()
     return made.requires_grad_(False)
 
 
 class Plant:
-    """Two channels moved by three physics parameters, and by a part of the query that no parameter describes."""
+    """Two channels moved by three physics parameters, by commands, and by a part of the query."""
 
-    def __init__(self, batch: int = 4, *, undeclared: float = 0.0, frozen_error: float = 0.3):
+    def __init__(
+        self, batch: int = 4, *, undeclared: float = 0.0, frozen_error: float = 0.3, offset: float = 0.0
+    ):
         rng = np.random.default_rng(1)
         self.rng, self.undeclared, self.frozen_error = rng, undeclared, frozen_error
         self.physics = torch.tensor(0.3 * rng.normal(size=(batch, PHYSICS)), dtype=torch.float32)
         self.effect = torch.tensor(rng.normal(size=(CHANNELS, WIDTH)), dtype=torch.float32)
+        self.gain = torch.tensor(rng.normal(size=(CHANNELS, COMMANDS)), dtype=torch.float32)
+        self.true_map = torch.zeros(batch, COMMANDS, 1 + COMMANDS)
+        self.true_map[:, 0, 0] = offset
 
     def draw(self, *shape: int) -> torch.Tensor:
         return torch.tensor(self.rng.normal(size=shape), dtype=torch.float32)
 
-    def make_step(self, age: int, weight: float = 1.0) -> InferenceStep:
+    def make_step(self, age: int, state) -> InferenceStep:
         batch = len(self.physics)
         query, slope = self.draw(batch, WIDTH), self.draw(batch, CHANNELS, PHYSICS)
+        command, strength = self.draw(batch, COMMANDS), self.draw(batch, 1)
+        given = torch.cat([torch.ones(batch, 1), command], 1)[..., None]
+
+        def push(command_map: torch.Tensor) -> torch.Tensor:
+            # Its strength is in no query: only a map of the commands explains it.
+            return strength * ((command_map @ given)[..., 0] @ self.gain.mT)
 
         def predict(physics: torch.Tensor) -> HypothesisPrediction:
             each = slope[:, None].expand(-1, physics.shape[1], -1, -1)
-            mean = (each @ physics[..., None])[..., 0]
+            mean = (each @ physics[..., None])[..., 0] + push(state["command_map"])[:, None]
             return HypothesisPrediction(mean, torch.full_like(mean, 2 * np.log(NOISE)), each)
 
+        def predict_mapped(command_map: torch.Tensor) -> MappedPrediction:
+            mean = (slope @ state["physics"][..., None])[..., 0] + push(command_map)
+            jacobian = strength[..., None] * self.gain
+            return MappedPrediction(mean, torch.full_like(mean, 2 * np.log(NOISE)), query, jacobian)
+
         true = (slope @ self.physics[..., None])[..., 0] + self.undeclared * query @ self.effect.mT
+        true = true + push(self.true_map)
         frozen = StepPrediction(
             true + self.frozen_error * self.draw(batch, CHANNELS), torch.full((batch, CHANNELS), -2.0)
         )
-        outcome = true + NOISE * self.draw(batch, CHANNELS)
         return InferenceStep(
-            torch.full((batch,), age), predict, query, outcome, torch.full((batch,), weight), frozen=frozen
+            torch.full((batch,), age),
+            predict,
+            query,
+            true + NOISE * self.draw(batch, CHANNELS),
+            torch.ones(batch),
+            frozen=frozen,
+            commands=command,
+            predict_mapped=predict_mapped,
         )
 
     def live(self, memory: SemiparametricMemory, state, steps: int):
         errors = []
         for age in range(steps):
-            step = self.make_step(age)
+            step = self.make_step(age, state)
             predicted, state = memory.infer_physics(state, step)
             errors.append((predicted.mean - step.outcome).square().mean())
         return torch.stack(errors), state
@@ -63,7 +88,7 @@ class Plant:
 
 def test_it_begins_with_the_frozen_prediction_to_the_bit(memory):
     plant = Plant()
-    step = plant.make_step(0)
+    step = plant.make_step(0, memory.initial_state(4))
     predicted, _ = memory.infer_physics(memory.initial_state(4), step)
     assert step.frozen is not None and torch.equal(predicted.mean, step.frozen.mean)
     assert memory.find_frozen(memory.initial_state(4)).all()
@@ -98,7 +123,7 @@ def test_it_returns_to_the_frozen_network_when_all_else_gets_worse(memory):
 def test_a_masked_step_leaves_every_bit_and_may_hold_anything(memory):
     plant = Plant()
     _, state = plant.live(memory, memory.initial_state(4), 10)
-    step = plant.make_step(10)
+    step = plant.make_step(10, state)
     weight = torch.tensor([1.0, 0.0, 1.0, 1.0])
     broken = step.outcome.clone()
     broken[1] = torch.nan
@@ -111,12 +136,38 @@ def test_a_masked_step_leaves_every_bit_and_may_hold_anything(memory):
 
 def test_a_channel_without_a_reading_moves_no_weight_of_its_own(memory):
     plant = Plant(undeclared=0.5)
-    state, step = memory.initial_state(4), plant.make_step(0)
+    state = memory.initial_state(4)
+    step = plant.make_step(0, state)
     measured = torch.ones(4, CHANNELS)
     measured[:, 1] = 0
     _, after = memory.infer_physics(state, step._replace(measured=measured))
     first = after["weights"][:, 0]
     assert (first[:, 1] == 0).all() and (first[:, 0] != 0).any()
+
+
+def test_it_learns_how_commands_act_and_uses_it(memory):
+    memory.map_filter.NOISE_FACTOR = 50.0
+    plant = Plant(offset=0.3, frozen_error=2.0)
+    errors, state = plant.live(memory, memory.initial_state(4), 400)
+    assert (state["map_in_use"] > 0).all()
+    torch.testing.assert_close(state["command_map"], plant.true_map, atol=0.12, rtol=0)
+    memory.USE_MAP = 0.0
+    without, _ = Plant(offset=0.3, frozen_error=2.0).live(memory, memory.initial_state(4), 400)
+    assert errors[-50:].mean() < 0.1 * without[-50:].mean()
+
+
+def test_a_robot_as_declared_keeps_its_commands(memory):
+    _, state = Plant().live(memory, memory.initial_state(4), 200)
+    assert state["command_map"].abs().max() < 0.05
+
+
+def test_a_map_that_harms_is_forgotten(memory):
+    memory.map_filter.NOISE_FACTOR = 50.0
+    _, state = Plant(offset=0.3, frozen_error=2.0).live(memory, memory.initial_state(4), 300)
+    assert (state["map_in_use"] > 0).all()
+    _, state = Plant(offset=-4.0, frozen_error=0.05).live(memory, state, 60)
+    assert not state["map_in_use"].any() and not state["command_map"].any()
+    assert memory.find_frozen(state).all()
 
 
 def test_the_state_stays_sound_over_a_long_life(memory):

@@ -43,6 +43,21 @@ class StepPrediction(NamedTuple):
     log_variance: Float[Tensor, "B O"]
 
 
+class MappedPrediction(NamedTuple):
+    """Prediction of a step under a command map, in the units of `HypothesisPrediction`."""
+
+    mean: Float[Tensor, "B O"]
+    log_variance: Float[Tensor, "B O"]
+    query: Float[Tensor, "B D"]
+    """As for `Memory.read`."""
+    jacobian: Float[Tensor, "B O A"]
+    """Derivative of the mean by the command that acts, in its unit."""
+
+
+PredictMapped = Callable[[Tensor], MappedPrediction]
+"""Command map `B A 1+A` → prediction of this step by the first hypothesis under it."""
+
+
 class InferenceStep(NamedTuple):
     """One step for `PhysicsInference`."""
 
@@ -60,6 +75,10 @@ class InferenceStep(NamedTuple):
     """0 for a channel whose outcome is no reading, and no evidence; None: all are readings."""
     frozen: StepPrediction | None = None
     """For a memory that competes with a frozen model; see `Memory.competes_with_frozen`."""
+    commands: Float[Tensor, "B A"] | None = None
+    """Scaled commands, for a memory that maps them; see `Memory.maps_commands`."""
+    predict_mapped: PredictMapped | None = None
+    """Prediction under a command map, likewise."""
 
     def find_known(self) -> Bool[Tensor, "B 1 _"]:
         """Find the channels that are evidence. A masked step may hold anything."""
@@ -98,7 +117,9 @@ class Memory(nn.Module, ABC):
     max_layers: ClassVar[int | None] = None
     """Largest number of layers of a model with this family; None for any number."""
     corrects_prediction: ClassVar[bool] = False
-    """True: `open_correction` gives one, and the family is made with the number of channels of an observation."""
+    """True: `open_correction` gives one, and the family is made with the numbers of channels and commands."""
+    maps_commands: ClassVar[bool] = False
+    """True: `find_command_map` gives one, and the model applies it to all commands."""
     competes_with_frozen: ClassVar[bool] = False
     """True: the model has a second network with frozen weights, and evidence selects the one in use."""
     exportable: ClassVar[bool] = True
@@ -132,6 +153,10 @@ class Memory(nn.Module, ABC):
     def adjust_log_variance(self, log_variance: Float[Tensor, "*B O"]) -> Float[Tensor, "*B O"]:
         """Return the log variance of the predicted change, with a noise that the family has learned for itself."""
         return log_variance
+
+    def find_command_map(self, state: MemoryState) -> Float[Tensor, "B A F"] | None:
+        """Return the command map in use; None for a family, or a state, without one. See `command_map`."""
+        return None
 
     def find_frozen(self, state: MemoryState) -> Bool[Tensor, "B"] | None:
         """Find the rows in which the frozen network is in use; None for a family that does not compete with one."""

@@ -57,15 +57,18 @@ def find_family(name: str) -> MemoryFamily:
     return FAMILIES[name]
 
 
-def make_memory(family: str, *, width: int, outcome: int, dt: float, channels: int) -> "Memory":
+def make_memory(
+    family: str, *, width: int, outcome: int, dt: float, channels: int, commands: int
+) -> "Memory":
     """Create an untrained memory of that family.
 
     Args:
         channels: Number of channels of an observation.
+        commands: Number of commands.
 
     Raises:
         ConfigError: If the family is unknown.
     """
     memory_class = find_family(family).memory_class
-    more = {"channels": channels} if memory_class.corrects_prediction else {}
+    more = {"channels": channels, "commands": commands} if memory_class.corrects_prediction else {}
     return memory_class(width=width, outcome=outcome, dt=dt, **more)

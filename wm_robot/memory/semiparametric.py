@@ -8,8 +8,17 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from wm_robot.math.linear import apply_linear
+from wm_robot.memory.command_map import CommandMapFilter
 from wm_robot.memory.ekf import MultipleModelEkf, average_known, keep_unseen
-from wm_robot.memory.memory import InferenceStep, MemoryState, Reader, StepPrediction, fixed_normal, sqrt_psd
+from wm_robot.memory.memory import (
+    InferenceStep,
+    MemoryState,
+    Reader,
+    StepPrediction,
+    expand_like,
+    fixed_normal,
+    sqrt_psd,
+)
 
 
 class SemiparametricMemory(MultipleModelEkf):
@@ -26,6 +35,9 @@ class SemiparametricMemory(MultipleModelEkf):
 
     All channels share the covariance :math:`P`, so that it costs no more with more of them.
 
+    Beside the first hypothesis a command map is estimated (`wm_robot.memory.command_map`). Once it predicts better,
+    it is in use for all of them.
+
     The robot begins with the frozen network, and leaves it for the first hypothesis once that predicts with clearly
     less error; it returns as soon as that predicts worse. So it is never worse than frozen weights for longer than
     the evidence takes.
@@ -36,6 +48,7 @@ class SemiparametricMemory(MultipleModelEkf):
     """
 
     corrects_prediction = True
+    maps_commands = True
     competes_with_frozen = True
 
     NUM_FEATURES = 40
@@ -48,12 +61,17 @@ class SemiparametricMemory(MultipleModelEkf):
     """Mean squared error of the first hypothesis, in that of the frozen network, below which it is in use, and above
     which it no longer is."""
 
-    def __init__(self, *, width: int, outcome: int, dt: float, channels: int, size: int = 192):
+    USE_MAP = 0.8
+    """Squared error with the command map, in that of the first hypothesis, below which the map is in use."""
+
+    def __init__(self, *, width: int, outcome: int, dt: float, channels: int, commands: int, size: int = 192):
         """Args:
         channels: Number of channels of the predicted change.
+        commands: Number of commands.
         """
         super().__init__(width=width, outcome=outcome, dt=dt, size=size)
         self.channels = channels
+        self.map_filter = CommandMapFilter(commands, dt)
         self.features = nn.Linear(width, self.NUM_FEATURES)
         """Features of the query, of unit prior variance."""
         self.log_scale = nn.Parameter(torch.full((channels,), math.log(0.1)))
@@ -83,6 +101,21 @@ class SemiparametricMemory(MultipleModelEkf):
             "error": like.new_zeros(batch, number),
             "frozen_error": like.new_zeros(batch),
             "frozen": like.new_ones(batch),
+            **self._make_declared_map(batch),
+            "map_weights": like.new_zeros(batch, self.channels, size),
+            "map_weight_covariance": unit.expand(batch, -1, -1),
+            "map_error": like.new_zeros(batch),
+        }
+
+    def _make_declared_map(self, batch: int) -> MemoryState:
+        """Return the command map of the declared robot, with the covariance of its prior, and not in use."""
+        like, number = self.log_scale, self.map_filter.num_commands
+        none = like.new_zeros(batch, number, 1 + number)
+        return {
+            "command_map": none,
+            "map": none,
+            "map_covariance": self.map_filter.make_prior(like).expand(batch, -1, -1, -1),
+            "map_in_use": like.new_zeros(batch),
         }
 
     def set_true_physics(self, state: MemoryState, physics: Float[Tensor, "B P"]) -> MemoryState:
@@ -91,7 +124,7 @@ class SemiparametricMemory(MultipleModelEkf):
         return {"physics": physics, "correction": none, "frozen": torch.zeros_like(physics[:, 0])}
 
     def read_view(self, state: MemoryState) -> MemoryState:
-        return {name: state[name] for name in ("physics", "correction", "frozen")}
+        return {name: state[name] for name in ("physics", "correction", "frozen", "command_map")}
 
     def update(self, state: MemoryState, h: Tensor, e: Tensor, w: Tensor) -> MemoryState:
         return state | super().update(state, h, e, w)
@@ -105,6 +138,9 @@ class SemiparametricMemory(MultipleModelEkf):
         matrix = state["correction"] @ self.features.weight
         constant = state["correction"] @ self.features.bias
         return lambda query: apply_linear(query, matrix) + constant[:, None]
+
+    def find_command_map(self, state: MemoryState) -> Float[Tensor, "B A F"] | None:
+        return state.get("command_map")
 
     def find_frozen(self, state: MemoryState) -> Bool[Tensor, "B"]:
         return state["frozen"] > 0
@@ -136,6 +172,7 @@ class SemiparametricMemory(MultipleModelEkf):
         after = self._replace_worst(self._order_hypotheses(hypotheses), step.num_updates)
         surprise = torch.where(known[:, 0], step.outcome - step.frozen.mean, 0.0)[:, None]
         frozen_error = self._average_error(state["frozen_error"][:, None], surprise, known)[:, 0]
+        after |= self._select_map(state, after, self._update_map(state, step), frozen_error)
         bound = torch.where(state["frozen"] > 0, self.LEAVE_FROZEN, self.RETURN_TO_FROZEN)
         after |= {
             "physics": after["mean"][:, 0],
@@ -151,6 +188,89 @@ class SemiparametricMemory(MultipleModelEkf):
             ),
         )
         return predicted, keep_unseen(state, after, step.w)
+
+    def _update_map(self, state: MemoryState, step: InferenceStep) -> MemoryState:
+        """Update the command map, and the correction beside it: that of the first hypothesis once it is in use."""
+        assert step.predict_mapped is not None and step.commands is not None
+        in_use, known = state["map_in_use"] > 0, step.find_known()
+        weights, covariance = (
+            torch.where(in_use[:, None, None], state[first][:, 0], state[own])[:, None]
+            for first, own in (
+                ("weights", "map_weights"),
+                ("weight_covariance", "map_weight_covariance"),
+            )
+        )
+        predicted = step.predict_mapped(state["map"])
+        features = self.features(predicted.query)
+        mean = predicted.mean[:, None] + (weights @ features[:, None, :, None])[..., 0]
+        innovation = torch.where(known, step.outcome[:, None] - mean, 0.0)
+        reach, spread = self._compute_reach(covariance, features)
+        noise = self._compute_noise(predicted.log_variance.exp())[:, None] / step.w[:, None, None]
+        noise = torch.where(known, noise, 1.0)
+        slope = torch.where(known[:, 0, :, None], predicted.jacobian, 0.0)
+        found = self.map_filter.update(
+            state,
+            step.commands,
+            predicted._replace(jacobian=slope),
+            innovation[:, 0],
+            noise[:, 0] + (2 * self.log_scale).exp() * spread,
+        )
+        weights, covariance = self._regress_step(
+            weights,
+            covariance,
+            innovation,
+            reach,
+            spread,
+            noise,
+            known.expand_as(innovation).to(innovation.dtype),
+        )
+        sound = torch.isfinite(found["map"]).flatten(1).all(1) & torch.isfinite(weights).flatten(1).all(1)
+        found |= {"map_weights": weights[:, 0], "map_weight_covariance": covariance[:, 0]}
+        found = {
+            name: torch.where(expand_like(sound, value), value, state[name]) for name, value in found.items()
+        }
+        return found | {
+            "map_error": self._average_error(state["map_error"][:, None], innovation, known)[:, 0]
+        }
+
+    def _select_map(
+        self,
+        state: MemoryState,
+        after: MemoryState,
+        found: MemoryState,
+        frozen_error: Float[Tensor, "B"],
+    ) -> MemoryState:
+        """Use the command map once it predicts better, for all hypotheses; forget it where frozen weights are better.
+
+        Args:
+            after: The hypotheses.
+            found: The map after this step.
+        """
+        was = state["map_in_use"] > 0
+        begins = ~was & (found["map_error"] < self.USE_MAP * after["error"][:, 0])
+        first = {
+            name: torch.where(expand_like(begins, found[own]), found[own], after[name][:, 0])
+            for name, own in (
+                ("weights", "map_weights"),
+                ("weight_covariance", "map_weight_covariance"),
+                ("error", "map_error"),
+            )
+        }
+        in_use = was | begins
+        lost = in_use & (first["error"] > self.RETURN_TO_FROZEN * frozen_error)
+        in_use = in_use & ~lost
+        declared = self._make_declared_map(len(lost))
+        kept = {
+            name: torch.where(expand_like(lost, found[name]), declared[name], found[name])
+            for name in ("map", "map_covariance")
+        }
+        return {
+            **{name: torch.cat([value[:, None], after[name][:, 1:]], 1) for name, value in first.items()},
+            **{name: found[name] for name in ("map_weights", "map_weight_covariance", "map_error")},
+            **kept,
+            "command_map": torch.where(in_use[:, None, None], kept["map"], 0.0),
+            "map_in_use": in_use.to(frozen_error.dtype),
+        }
 
     def regress(
         self,

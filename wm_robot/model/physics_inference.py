@@ -13,15 +13,20 @@ from wm_robot.memory.lifetime_state import LifetimeState
 from wm_robot.memory.memory import (
     HypothesisPrediction,
     InferenceStep,
+    MappedPrediction,
     MemoryState,
     PhysicsInference,
     StepPrediction,
 )
 from wm_robot.model.backend import Prediction
 from wm_robot.model.config import LOG_VARIANCE_BOUNDS
+from wm_robot.model.input_layer import make_input_layer
 
 if TYPE_CHECKING:
     from wm_robot.model.world_model import WorldModel
+
+MAP_STEP = 0.05
+"""Change of a command in the difference quotient, in its unit."""
 
 
 def infer_physics(
@@ -29,6 +34,7 @@ def infer_physics(
     inference: PhysicsInference,
     state: LifetimeState[Tensor],
     obs: Float[Tensor, "B Tplus1 O"],
+    known: Float[Tensor, "B RplusT A"],
     h: Float[Tensor, "B T D"],
     straight: Float[Tensor, "B T O"],
     valid: Float[Tensor, "B T"],
@@ -39,6 +45,7 @@ def infer_physics(
 
     Args:
         inference: Of the model's only memory layer.
+        known: Commands: the recent ones before the first step, then those of the steps.
         h: First hidden layer of each step.
         straight: Linear sensor change of each step, in units of the one-step change.
         measured: 0 for a channel of an outcome that is no reading; None: all are readings.
@@ -57,6 +64,11 @@ def infer_physics(
             None if measured is None else measured[:, t],
             None if frozen is None else _convert_frozen(model, frozen, obs, straight, t),
         )
+        if model.memory_layers[0].maps_commands:
+            step = step._replace(
+                commands=(known[:, -1] - model.action_mean) / model.action_std,
+                predict_mapped=partial(predict_under_map, model, state, obs[:, 0], known, straight[:, 0]),
+            )
         predicted, part = inference.infer_physics(part, step)
         age = age + (valid[:, t] > 0)
         changes.append(predicted.mean)
@@ -94,3 +106,34 @@ def predict_under_physics(
     through = to_mixed(weight.movedim(1, 0)[:, :, None])
     slope = to_physics(through + to_read(through))
     return HypothesisPrediction(change, spread.clamp(*LOG_VARIANCE_BOUNDS), slope.movedim(0, 2))
+
+
+def predict_under_map(
+    model: "WorldModel",
+    state: LifetimeState[Tensor],
+    obs: Float[Tensor, "B O"],
+    known: Float[Tensor, "B Rplus1 A"],
+    straight: Float[Tensor, "B O"],
+    command_map: Float[Tensor, "B A F"],
+) -> MappedPrediction:
+    """Predict one step by the physics in use under a command map, with the derivative by its command.
+
+    The derivative is a difference quotient of the last command, one query for each command.
+
+    Args:
+        straight: Linear change under the map in use, which the result is relative to.
+    """
+    acting = model.apply_map(command_map, known)
+    recent, command = acting[:, :-1], acting[:, -1:]
+    moved = torch.cat([command, command + MAP_STEP * torch.diag(model.command_unit)], 1)
+    latent = model.channels.expand(model.encode(obs, recent))
+    held = (x[:, None].expand(-1, moved.shape[1], -1) for x in (latent, recent[:, -1]))
+    h, linear = make_input_layer(model, state).apply(torch.cat([*held, moved], -1))
+    query = model.norms[0](h)
+    read = model.memory_layers[0].open_reader(make_read_state(state, 0))
+    change, spread, _ = model.split_head(model.output_head[0](model.apply_block(0, h, read(query))), state)
+    mean = change + linear
+    slope = (mean[:, 1:] - mean[:, :1]) / MAP_STEP
+    return MappedPrediction(
+        mean[:, 0] - straight, spread[:, 0].clamp(*LOG_VARIANCE_BOUNDS), query[:, 0], slope.mT
+    )

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from wm_robot.errors import ConfigError
 from wm_robot.math.linear import apply_linear
+from wm_robot.memory.command_map import apply_command_map
 from wm_robot.memory.film import make_read_state
 from wm_robot.memory.lifetime_state import LearnedState, LifetimeState, map_values
 from wm_robot.memory.memory import Memory, MemoryState
@@ -73,7 +74,7 @@ class WorldModel(nn.Module):
         )
         written = c.truth if find_family(c.memory).memory_class.outcome_is_physics else c.outcome
         self.memories = nn.ModuleList(
-            make_memory(c.memory, width=c.width, outcome=written, dt=c.dt, channels=c.obs)
+            make_memory(c.memory, width=c.width, outcome=written, dt=c.dt, channels=c.obs, commands=c.action)
             for _ in range(c.blocks)
         )
         self.frozen: WorldModel | None = None
@@ -176,19 +177,17 @@ class WorldModel(nn.Module):
         """
         if truth is None and self.uses_privileged_state:
             raise ConfigError("truth is None; family 'oracle' must be given the true physics at every step")
+        if truth is None and action.shape[1] > 1 and self.memory_layers[0].maps_commands:
+            return self._scan_each(state, obs, action, valid, measured)
         known = torch.cat([state.recent, action], 1)
-        recent = known.unfold(1, self.config.recent, 1)[:, :-1].transpose(-1, -2)
-        z = self.encode(obs[:, :-1], recent)
-        acted = known[:, self.config.recent - 1 :]
-        given = torch.cat([self.channels.expand(z), acted[:, :-1], acted[:, 1:]], -1)
-        h, straight = make_input_layer(self, state).apply(given)
+        z, h, straight = self.enter(state, obs[:, :-1], self.map_commands(state, known))
         inference = self.memory_layers[0].physics_inference
         if truth is None and inference is not None:
             frozen = None
             if self.frozen is not None:
                 frozen, _ = self.frozen.scan(self.make_frozen_state(state), obs, action, valid)
             predicted, inferred = infer_physics(
-                self, inference, state, obs, h, straight, valid, measured, frozen
+                self, inference, state, obs, known, h, straight, valid, measured, frozen
             )
             memory: tuple[MemoryState, ...] = (inferred,)
         else:
@@ -201,6 +200,62 @@ class WorldModel(nn.Module):
             recent=known[:, -self.config.recent :],
             learned=LearnedState(memory, state.residual),
         )
+
+    def _scan_each(
+        self,
+        state: LifetimeState[Tensor],
+        obs: Float[Tensor, "B Tplus1 O"],
+        action: Float[Tensor, "B T A"],
+        valid: Float[Tensor, "B T"],
+        measured: Float[Tensor, "B T O"] | None,
+    ) -> tuple[Prediction[Tensor], LifetimeState[Tensor]]:
+        """Scan step by step: each step may change how the next command acts."""
+        found = []
+        for t in range(action.shape[1]):
+            part = slice(t, t + 1)
+            known = None if measured is None else measured[:, part]
+            predicted, state = self.scan(
+                state, obs[:, t : t + 2], action[:, part], valid[:, part], measured=known
+            )
+            found.append(predicted)
+        return Prediction(*(torch.cat(parts, 1) for parts in zip(*found, strict=True))), state
+
+    def enter(
+        self,
+        state: LifetimeState[Tensor],
+        obs: Float[Tensor, "B T O"],
+        acting: Float[Tensor, "B RplusT A"],
+    ) -> tuple[Float[Tensor, "B T Z"], Float[Tensor, "B T D"], Float[Tensor, "B T O"]]:
+        """Compute latent, first hidden layer and linear change of steps.
+
+        Args:
+            acting: Commands that act: the recent ones before the first step, then those of the steps.
+        """
+        recent = acting.unfold(1, self.config.recent, 1)[:, :-1].transpose(-1, -2)
+        z = self.encode(obs, recent)
+        last = acting[:, self.config.recent - 1 :]
+        given = torch.cat([self.channels.expand(z), last[:, :-1], last[:, 1:]], -1)
+        return z, *make_input_layer(self, state).apply(given)
+
+    def map_commands(
+        self, state: LifetimeState[Tensor], commands: Float[Tensor, "B *N A"]
+    ) -> Float[Tensor, "B *N A"]:
+        """Return the commands that act, by the command map in use; the commands themselves without one."""
+        command_map = self.memory_layers[0].find_command_map(state.memory[0])
+        return commands if command_map is None else self.apply_map(command_map, commands)
+
+    def apply_map(
+        self, command_map: Float[Tensor, "B A F"], commands: Float[Tensor, "B *N A"]
+    ) -> Float[Tensor, "B *N A"]:
+        """Apply a command map; see `wm_robot.memory.command_map`."""
+        return apply_command_map(
+            command_map, commands, mean=self.action_mean, std=self.action_std, unit=self.command_unit
+        )
+
+    @property
+    def command_unit(self) -> Float[Tensor, "A"]:
+        """Unit of a change of a command: the usual distance of a set-point, or the deviation of a command."""
+        return self.action_std.index_copy(0, self.servo_action, self.servo_error_std)
 
     def _scan_memories(
         self,
@@ -232,7 +287,7 @@ class WorldModel(nn.Module):
 
     def observe(self, state: LifetimeState[Tensor], obs: Float[Tensor, "B O"]) -> Float[Tensor, "B Z"]:
         """Compute the latent of an observation with the recent actions of a state."""
-        return self.encode(obs, state.recent)
+        return self.encode(obs, self.map_commands(state, state.recent))
 
     def predict(
         self, state: LifetimeState[Tensor], obs: Float[Tensor, "B O"], action: Float[Tensor, "B A"]
@@ -289,9 +344,10 @@ class WorldModel(nn.Module):
             memory.open_reader(make_read_state(state, i)) for i, memory in enumerate(self.memory_layers)
         ]
         correct = self.memory_layers[0].open_correction(state.memory[0])
+        actions, recent = self.map_commands(state, actions), self.map_commands(state, state.recent)
         z = z[:, None].expand(-1, actions.shape[1], -1)
         enter, zs, spreads = make_input_layer(self, state), [], []
-        before = state.recent[:, None, -1].expand(-1, actions.shape[1], -1)
+        before = recent[:, None, -1].expand(-1, actions.shape[1], -1)
         for action in actions.unbind(2):
             h, straight = enter.apply(torch.cat([self.channels.expand(z), before, action], -1))
             before = action

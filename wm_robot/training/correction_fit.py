@@ -12,7 +12,6 @@ from torch import Tensor, nn
 
 from wm_robot.errors import ConfigError, check_at_least
 from wm_robot.memory.semiparametric import SemiparametricMemory
-from wm_robot.model.input_layer import make_input_layer
 from wm_robot.model.physics_inference import predict_under_physics
 from wm_robot.model.world_model import WorldModel
 from wm_robot.types import TrajectoryBatch
@@ -81,9 +80,9 @@ def live_trajectories(
         state = model.initial_state(initial_action=torch.from_numpy(part.initial_action))
         found: list[tuple[Tensor, Tensor, Tensor]] = []
         for t in range(action.shape[1]):
-            z = model.encode(obs[:, t], state.recent)
-            given = torch.cat([model.channels.expand(z), state.recent[:, -1], action[:, t]], -1)
-            h, straight = (x[:, 0] for x in make_input_layer(model, state).apply(given[:, None]))
+            known = torch.cat([state.recent, action[:, t : t + 1]], 1)
+            _, h, straight = model.enter(state, obs[:, t : t + 1], model.map_commands(state, known))
+            h, straight = h[:, 0], straight[:, 0]
             sensed = predict_under_physics(model, memory, state, h, state.memory[0]["mean"][:, :1])
             change = model.channels.subtract(obs[:, t + 1], obs[:, t]) / model.change_std
             slope = sensed.jacobian[:, 0]

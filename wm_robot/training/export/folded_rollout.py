@@ -1,6 +1,7 @@
 """Folded rollout: imagination from a single state with few large products, for export."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import cast
 
 import torch
@@ -77,9 +78,11 @@ def _imagine_selected(
     correct = memory.open_correction(state.memory[0])
     assert correct is not None
     z = select(network.observe(start, model.decode(z)), z)
+    actions = select(actions, model.map_commands(state, actions))
+    recent = select(state.recent, model.map_commands(state, state.recent))
     residual = map_values(lambda value: torch.where(is_frozen, 0.0, value), state.residual)
     given = (
-        state.with_residual(residual),
+        replace(state.with_residual(residual), recent=recent),
         z,
         actions,
         [lambda h: memory.film(h, gain, bias)],
