@@ -83,5 +83,5 @@ def apply_command_map(
 ) -> Float[Tensor, "B *N A"]:
     """Return the commands that act."""
     shift = apply_linear((commands - mean) / std, command_map[..., 1:])
-    offset = command_map[..., 0].view(len(command_map), *[1] * (commands.ndim - 2), -1)
-    return commands + unit * (shift + offset)
+    offset = command_map[..., 0]
+    return commands + unit * (shift + offset[(slice(None), *[None] * (commands.ndim - 2))])

@@ -122,6 +122,8 @@ class Memory(nn.Module, ABC):
     """True: `find_command_map` gives one, and the model applies it to all commands."""
     competes_with_frozen: ClassVar[bool] = False
     """True: the model has a second network with frozen weights, and evidence selects the one in use."""
+    flags: ClassVar[tuple[str, ...]] = ()
+    """Names of the parts of the state that are 0 or 1."""
     exportable: ClassVar[bool] = True
     """False: the update has operations that ONNX does not support; robots run it with torch."""
 

@@ -50,6 +50,7 @@ class SemiparametricMemory(MultipleModelEkf):
     corrects_prediction = True
     maps_commands = True
     competes_with_frozen = True
+    flags = ("frozen", "map_in_use")
 
     NUM_FEATURES = 40
     BIRTH_COVARIANCE = 0.1

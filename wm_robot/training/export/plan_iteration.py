@@ -93,7 +93,11 @@ class PlanIterationExport:
         def sample_around(center: Tensor | float, *shape: int, size: float = 0.1) -> Tensor:
             return center + size * torch.randn(shape, generator=generator)
 
-        def randomise_value(value: Tensor) -> Tensor:
+        flags = self.model.memory_layers[0].flags
+
+        def randomise_value(name: str, value: Tensor) -> Tensor:
+            if name.rpartition(".")[2] in flags:
+                return torch.randint(2, value.shape, generator=generator).to(value.dtype)
             if value.is_floating_point():
                 return sample_around(value, *value.shape)
             return torch.randint(100, value.shape, generator=generator)
@@ -104,7 +108,7 @@ class PlanIterationExport:
             MEAN_INPUT: sample_around(self._last_action[:, None], 1, horizon, motors),
             NOISE_INPUT: sample_around(0.0, 1, self.planner.num_samples, horizon, motors),
             LAST_ACTION_INPUT: sample_around(self._last_action, 1, motors),
-            **{STATE_PREFIX + name: randomise_value(born[name]) for name in self._names},
+            **{STATE_PREFIX + name: randomise_value(name, born[name]) for name in self._names},
         }
 
     def __call__(
