@@ -26,6 +26,7 @@ from wm_robot_cli.training_size import (
     CORRECTION_UPDATES,
     DEFAULT_MEMORY,
     DEFAULT_UPDATES,
+    EFFECT_SHARE,
     TrainingEstimate,
     choose_training_size,
     count_recent_actions,
@@ -105,7 +106,7 @@ def train_base(
         planned_trajectories: Number of trajectories with the planner in the loop, in each of two rounds; 0.2 million
             steps by default.
         effect_trajectories: Number of trajectories in worlds with undeclared effects, for networks that are not told
-            the physics; 1 million steps by default.
+            the physics; two thirds of the random ones by default.
         trajectory_steps: Length of a trajectory, in steps; 10.24 s by default, at least 256 and at most 2048 steps.
         static_share: Share of trajectories whose world never changes. A long-term memory needs some.
         calibration_trajectories: Number of new trajectories for the calibration of the finished base; see `wm-robot
@@ -146,7 +147,9 @@ def train_base(
         random_trajectories or size.random_trajectories,
         planned_trajectories or size.planned_trajectories,
     )
-    num_effects = size.effect_trajectories if effect_trajectories is None else effect_trajectories
+    num_effects = effect_trajectories
+    if num_effects is None:
+        num_effects = max(1, round(EFFECT_SHARE * num_trajectories[0]))
     if not TrainConfig.horizon <= steps <= trajectory_steps:
         raise ConfigError(
             f"steps is {steps}; a segment needs at least {TrainConfig.horizon} steps, and at most "

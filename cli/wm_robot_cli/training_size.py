@@ -22,8 +22,8 @@ SEGMENT_STEPS, TRAJECTORY_STEPS = (32, 128), (256, 2048)
 """Bounds of the same, in steps."""
 RANDOM_STEPS, PLANNED_STEPS = 3072 * 512, 384 * 512
 """Transitions of the first round, and of each round with the planner in the loop."""
-EFFECT_STEPS = 2048 * 512
-"""Transitions in worlds with undeclared effects."""
+EFFECT_SHARE = 2 / 3
+"""Trajectories in worlds with undeclared effects, as a share of the random ones."""
 WIDTHS = ((32, 128), (96, 192))
 """Number of observations and actions up to which a model has this width."""
 LARGEST_WIDTH = 256
@@ -46,7 +46,6 @@ class TrainingSize:
     trajectory_steps: int
     random_trajectories: int
     planned_trajectories: int
-    effect_trajectories: int
 
 
 def choose_training_size(spec: "RobotSpec", trajectory_steps: int | None = None) -> TrainingSize:
@@ -66,7 +65,6 @@ def choose_training_size(spec: "RobotSpec", trajectory_steps: int | None = None)
         trajectory_steps=steps,
         random_trajectories=max(64, RANDOM_STEPS // steps),
         planned_trajectories=max(16, PLANNED_STEPS // steps),
-        effect_trajectories=max(64, EFFECT_STEPS // steps),
     )
 
 
@@ -205,7 +203,7 @@ def estimate_default_training(spec: "RobotSpec", task: str = "") -> TrainingEsti
         seed=0,
         threads=1,
         nominal_only=False,
-        num_effect_trajectories=size.effect_trajectories,
+        num_effect_trajectories=round(EFFECT_SHARE * size.random_trajectories),
     )
     return sum_estimates(
         estimate_base_training(

@@ -171,7 +171,7 @@ def test_all_bases_for_a_comparison_are_made_once_from_the_same_lives(
     names = [f"cartpole-{'ekf' if arm == 'adaptive' else arm}" for arm in COMPARED_VARIANTS]
     assert names == ["cartpole-ekf", "cartpole-robust", "cartpole-oracle"]
     cards = [load_base(Path("bases") / name).manifest["card"] for name in names]
-    assert capsys.readouterr().out.count("collecting") == 3
+    assert capsys.readouterr().out.count("collecting") == 4
     assert len({json.dumps(card["data_sha256"]) for card in cards}) == 1
     monkeypatch.setattr(onnx_files, "load_functions", lambda *_: object())
     calibration = Path("bases/cartpole-robust/calibration.json")
