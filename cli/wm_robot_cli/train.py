@@ -475,11 +475,13 @@ def _make_card(
 ) -> dict[str, Any]:
     """Write how the base was made: command, seed, data, curves."""
     from wm_robot.io.durable import compute_digest
+    from wm_robot.training.trainer import EFFECTS_FILE
     from wm_robot_cli.provenance import read_versions
 
     digests = {
         path.name: compute_digest(path.read_bytes())
         for path in sorted(data.glob("trajectories-*.safetensors"))
+        if path.name != EFFECTS_FILE or trainer.uses_effects
     }
     return {
         "command": shlex.join(["wm-robot", *sys.argv[1:]]),

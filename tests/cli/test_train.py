@@ -18,7 +18,7 @@ from wm_robot.model.calibration import load_calibration
 from wm_robot.robots import ROBOTS_FOLDER
 from wm_robot.training.competence import CompetenceEstimator
 from wm_robot.training.export import base_graphs
-from wm_robot.training.trainer import Trainer
+from wm_robot.training.trainer import EFFECTS_FILE, Trainer
 from wm_robot_cli import pretrain_state
 from wm_robot_cli.export import EXIT_MODELS_DIFFER
 from wm_robot_cli.main import main
@@ -172,7 +172,10 @@ def test_all_bases_for_a_comparison_are_made_once_from_the_same_lives(
     assert names == ["cartpole-ekf", "cartpole-robust", "cartpole-oracle"]
     cards = [load_base(Path("bases") / name).manifest["card"] for name in names]
     assert capsys.readouterr().out.count("collecting") == 4
-    assert len({json.dumps(card["data_sha256"]) for card in cards}) == 1
+    digests = [card["data_sha256"] for card in cards]
+    # Only the network that is told no physics has trajectories with effects.
+    assert [digest.pop(EFFECTS_FILE, None) is not None for digest in digests] == [False, True, False]
+    assert len({json.dumps(digest) for digest in digests}) == 1
     monkeypatch.setattr(onnx_files, "load_functions", lambda *_: object())
     calibration = Path("bases/cartpole-robust/calibration.json")
     content = calibration.read_bytes()

@@ -103,6 +103,11 @@ class Trainer:
         self._sampler: SegmentSampler | None = None
 
     @property
+    def uses_effects(self) -> bool:
+        """Whether some of its trajectories have undeclared effects."""
+        return self._effects is not None
+
+    @property
     def checkpoint_path(self) -> Path:
         return self.folder / "checkpoint.safetensors"
 
