@@ -10,6 +10,7 @@ torch = pytest.importorskip("torch")
 from wm_robot.model.base import load_base, save_base
 from wm_robot.model.world_model import WorldModel
 from wm_robot.robots import load_spec
+from wm_robot.training.export import base_graphs
 from wm_robot_cli.main import main
 
 TINY = (
@@ -23,6 +24,8 @@ TRAIN = ("train", "cartpole", "--memory", "semiparametric", *TINY)
 @pytest.fixture(autouse=True)
 def folder(tmp_path, monkeypatch, short_estimate):
     monkeypatch.chdir(tmp_path)
+    # An export takes most of the time, and is tested elsewhere.
+    monkeypatch.setattr(base_graphs, "export_graphs", lambda *_, **__: {"plan": 0.0})
     return tmp_path
 
 
