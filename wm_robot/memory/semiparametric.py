@@ -147,7 +147,7 @@ class SemiparametricMemory(MultipleModelEkf):
         return state["frozen"] > 0
 
     def adjust_log_variance(self, log_variance: Float[Tensor, "*B O"]) -> Float[Tensor, "*B O"]:
-        return torch.log(self.log_noise.exp() * log_variance.exp() + self.log_floor.exp())
+        return self._compute_noise(log_variance.exp()).log()
 
     def infer_physics(self, state: MemoryState, step: InferenceStep) -> tuple[StepPrediction, MemoryState]:
         """See `PhysicsInference.infer_physics`."""

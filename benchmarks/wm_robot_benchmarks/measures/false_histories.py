@@ -11,8 +11,8 @@ from wm_robot.model.backend import ModelBackend, Prediction
 from wm_robot.types import Step
 
 
-class ResetMemory:
-    """Model backend whose learned state is never updated; actions under way stay known."""
+class _FalseHistory:
+    """Model backend that predicts like another one."""
 
     def __init__(self, backend: ModelBackend[np.ndarray]):
         self._backend = backend
@@ -22,22 +22,17 @@ class ResetMemory:
 
     def predict(self, state: ArrayState, obs: np.ndarray, action: np.ndarray) -> Prediction[np.ndarray]:
         return self._backend.predict(state, obs, action)
+
+
+class ResetMemory(_FalseHistory):
+    """Model backend whose learned state is never updated; actions under way stay known."""
 
     def update(self, state: ArrayState, step: Step[np.ndarray]) -> tuple[Prediction[np.ndarray], ArrayState]:
         return self.predict(state, step.obs, step.action), append_recent_action(state, step.action)
 
 
-class OtherLife:
+class OtherLife(_FalseHistory):
     """Model backend whose learned state of each robot is that of the robot before it in the batch."""
-
-    def __init__(self, backend: ModelBackend[np.ndarray]):
-        self._backend = backend
-
-    def initial_state(self, *, initial_action: np.ndarray, truth: np.ndarray | None = None) -> ArrayState:
-        return self._backend.initial_state(initial_action=initial_action, truth=truth)
-
-    def predict(self, state: ArrayState, obs: np.ndarray, action: np.ndarray) -> Prediction[np.ndarray]:
-        return self._backend.predict(state, obs, action)
 
     def update(self, state: ArrayState, step: Step[np.ndarray]) -> tuple[Prediction[np.ndarray], ArrayState]:
         def roll(value: np.ndarray) -> np.ndarray:

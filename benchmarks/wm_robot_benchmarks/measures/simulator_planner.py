@@ -109,7 +109,7 @@ class SimulatorPlanner:
 
 
 class ActionRecord:
-    """Model backend without a model: its state is the last applied action."""
+    """Model backend without a model: its state is the last applied action, and it predicts no change."""
 
     def initial_state(self, *, initial_action: np.ndarray, truth: np.ndarray | None = None) -> ArrayState:
         return LifetimeState(
@@ -117,11 +117,11 @@ class ActionRecord:
         )
 
     def predict(self, state: ArrayState, obs: np.ndarray, action: np.ndarray) -> Prediction[np.ndarray]:
-        raise NotImplementedError("a record of actions predicts no observation")
+        return Prediction(obs, np.zeros_like(obs))
 
     def update(self, state: ArrayState, step: Step[np.ndarray]) -> tuple[Prediction[np.ndarray], ArrayState]:
         after = replace(state, step=state.step + 1, recent=step.action[:, None])
-        return Prediction(step.obs, np.zeros_like(step.obs)), after
+        return self.predict(state, step.obs, step.action), after
 
 
 def make_simulator_agents(sim: "BatchSim", task: str, *, knows_effects: bool, seed: int) -> BatchAgent:
