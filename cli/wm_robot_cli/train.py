@@ -248,6 +248,7 @@ def _estimate_all(bases: "list[_BaseTraining]") -> TrainingEstimate:
             horizon=config.horizon,
             num_planned_rounds=len(config.collect_at),
             fault_share=config.sensor_faults.batch_fraction,
+            started=[each.config["memory"] for each in base.start],
         )
         for base in bases
     )

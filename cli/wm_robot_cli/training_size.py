@@ -1,7 +1,7 @@
 """Training size: defaults by the size of a robot, and the time and memory that a training will take."""
 
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -227,11 +227,12 @@ def estimate_default_training(spec: "RobotSpec", task: str = "") -> TrainingEsti
 
 
 def estimate_base_training(
-    collector: "TrajectoryCollector", shape: "ModelConfig", **settings: Any
+    collector: "TrajectoryCollector", shape: "ModelConfig", *, started: Sequence[str] = (), **settings: Any
 ) -> TrainingEstimate:
     """Estimate the training of a base: of its network, or of the two of a semiparametric one and its correction.
 
     Args:
+        started: Memories of the bases to start from, whose networks a semiparametric one takes as they are.
         settings: As for `estimate_training`.
     """
     if shape.memory != "semiparametric":
@@ -239,6 +240,7 @@ def estimate_base_training(
     networks = [
         estimate_training(collector, replace(shape, memory=memory), **settings)
         for memory in (PHYSICS_MEMORY, FROZEN_MEMORY)
+        if memory not in started
     ]
     correction_s = _estimate_correction(collector, shape)
     return sum_estimates([*networks, TrainingEstimate(simulation_s=0.0, training_s=correction_s, memory=0.0)])

@@ -306,23 +306,14 @@ class WorldModel(nn.Module):
             wrap continue those of `z`, and may leave [-π, π): a planner needs them smooth.
         """
         own = self._imagine_by_memory(state, z, actions)
-        frozen = self.find_frozen(state)
+        frozen = self.memory_layers[0].find_frozen(state.memory[0])
         # A graph has both branches.
         if frozen is None or self.frozen is None or not (torch.compiler.is_exporting() or frozen.any()):
             return own
-        other = self.frozen.imagine_from(self.make_frozen_state(state), self.decode(z), actions)
+        start = self.make_frozen_state(state)
+        other = self.frozen.imagine(start, self.frozen.observe(start, self.decode(z)), actions)
         mask = frozen[:, None, None, None]
         return Prediction(*(torch.where(mask, *pair) for pair in zip(other, own, strict=True)))
-
-    def imagine_from(
-        self, state: LifetimeState[Tensor], obs: Float[Tensor, "B O"], actions: Float[Tensor, "B N H A"]
-    ) -> Prediction[Tensor]:
-        """Step through plans from an observation; see `imagine`."""
-        return self.imagine(state, self.observe(state, obs), actions)
-
-    def find_frozen(self, state: LifetimeState[Tensor]) -> Bool[Tensor, "B"] | None:
-        """Find the rows in which the frozen network is in use; None for a model without one."""
-        return self.memory_layers[0].find_frozen(state.memory[0])
 
     def decode(self, z: Float[Tensor, "*B Z"]) -> Float[Tensor, "*B O"]:
         """Compute the observation of a latent."""
