@@ -40,8 +40,8 @@ def test_its_networks_are_those_of_the_bases_trained_alone(folder, capsys):
         assert torch.equal(frozen.state_dict()[name], value), name
     card = joined.manifest["card"]
     assert card["networks"].keys() == {"ekf", "robust"} and card["correction"]["curve"][-1]["update"] == 3
-    memory = joined.model.memory_layers[0]
-    assert (memory.log_scale != memory.log_scale[0]).any(), "the correction was not trained"
+    scale = joined.model.memory_layers[0].linear.log_scale
+    assert (scale != scale[0]).any(), "the correction was not trained"
 
     # The same networks again, as they are: no gradient step but those of the correction.
     (folder / "bases/cartpole-ekf").mkdir()

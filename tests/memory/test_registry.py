@@ -225,14 +225,7 @@ class TestSemiparametric(MemoryContract):
         reads[:, -1].square().sum().backward()
         # The correction is trained after the network that is told the physics.
         without = {name for name, parameter in memory.named_parameters() if parameter.grad is None}
-        correction = {
-            "features.weight",
-            "features.bias",
-            "log_scale",
-            "log_noise",
-            "log_floor",
-            "log_half_life",
-        }
+        correction = {f"linear.{name}" for name, _ in memory.linear.named_parameters()}
         assert without == correction
 
 

@@ -20,7 +20,7 @@ def memory() -> SemiparametricMemory:
         width=WIDTH, outcome=PHYSICS, dt=0.02, channels=CHANNELS, commands=COMMANDS, size=8
     )
     made.fit_prior(np.random.default_rng(0).normal(size=(500, PHYSICS)))
-    made.log_noise.data.zero_()
+    made.linear.log_noise.data.zero_()
     return made.requires_grad_(False)
 
 
@@ -102,7 +102,7 @@ def test_it_learns_physics_and_what_no_parameter_describes(memory, undeclared):
 
 
 def test_without_the_correction_the_undeclared_part_stays(memory):
-    memory.log_scale.data.fill_(-20.0)
+    memory.linear.log_scale.data.fill_(-20.0)
     errors, _ = Plant(undeclared=0.2, frozen_error=2.0).live(memory, memory.initial_state(4), 150)
     assert errors[-50:].mean() > 20 * NOISE**2
 
@@ -189,18 +189,18 @@ def test_samples_spread_as_the_correction_is_uncertain(memory):
 def test_the_folded_correction_is_that_of_the_features(memory):
     _, state = Plant(undeclared=0.3).live(memory, memory.initial_state(4), 30)
     query = torch.randn(4, 5, WIDTH)
-    expected = memory.features(query) @ state["weights"][:, 0].mT
+    expected = memory.linear.features(query) @ state["weights"][:, 0].mT
     torch.testing.assert_close(memory.open_correction(state)(query), expected, atol=1e-5, rtol=1e-5)
 
 
 def test_the_gradient_of_its_regression_reaches_every_parameter_of_the_correction(memory):
-    trained = {
-        name: parameter.requires_grad_()
-        for name, parameter in memory.named_parameters()
-        if name.startswith(("features", "log_"))
-    }
+    trained = {name: parameter.requires_grad_() for name, parameter in memory.linear.named_parameters()}
     loss, _ = compute_correction_loss(
-        memory, torch.randn(3, 20, WIDTH), torch.randn(3, 20, CHANNELS), torch.ones(3, 20, CHANNELS), 5.0
+        memory.linear,
+        torch.randn(3, 20, WIDTH),
+        torch.randn(3, 20, CHANNELS),
+        torch.ones(3, 20, CHANNELS),
+        5.0,
     )
     loss.backward()
     assert len(trained) == 6

@@ -1,15 +1,13 @@
 """Memory family `semiparametric`: physics inference, a correction of what it leaves over, and frozen weights."""
 
-import math
-from collections.abc import Callable
-
 import torch
 from jaxtyping import Bool, Float
-from torch import Tensor, nn
+from torch import Tensor
 
 from wm_robot.math.linear import apply_linear
 from wm_robot.memory.command_map import CommandMapFilter
 from wm_robot.memory.ekf import MultipleModelEkf, average_known, keep_unseen
+from wm_robot.memory.linear_correction import CorrectionState, LinearCorrection
 from wm_robot.memory.memory import (
     InferenceStep,
     MemoryState,
@@ -22,18 +20,10 @@ from wm_robot.memory.memory import (
 
 
 class SemiparametricMemory(MultipleModelEkf):
-    r"""Semiparametric memory: physics hypotheses with a linear correction, beside a network with frozen weights.
+    """Semiparametric memory: physics hypotheses with a linear correction, beside a network with frozen weights.
 
-    Each hypothesis of `MultipleModelEkf` has a correction of its prediction, linear in learned features of the query,
-    by Bayesian regression with a learned prior, which forgets. It explains what no parameter of the physics does,
-    within a few steps. With features :math:`f`, and for channel :math:`o` the prior deviation :math:`s_o` and the
-    noise :math:`r_o`:
-
-    .. math::
-        y_o = f^⊤ v_o, \quad v_o ← v_o + \frac{s_o^2 ν_o}{s_o^2 f^⊤ P f + r_o} P f, \quad
-        P ← P - c \, P f f^⊤ P, \quad c = \tfrac{1}{O} \sum_o \frac{s_o^2}{s_o^2 f^⊤ P f + r_o}
-
-    All channels share the covariance :math:`P`, so that it costs no more with more of them.
+    Each hypothesis of `MultipleModelEkf` has a correction of its prediction (`wm_robot.memory.linear_correction`). It
+    explains what no parameter of the physics does, within a few steps.
 
     Beside the first hypothesis a command map is estimated (`wm_robot.memory.command_map`). Once it predicts better,
     it is in use for all of them.
@@ -42,9 +32,8 @@ class SemiparametricMemory(MultipleModelEkf):
     less error; it returns as soon as that predicts worse. So it is never worse than frozen weights for longer than
     the evidence takes.
 
-    Source: semiparametric regression, Nguyen-Tuong and Peters (2010), ICRA, doi:10.1109/ROBOT.2010.5509858; a learned
-    prior of Bayesian regression, Harrison et al. (2018), arXiv:1807.08912. Differs: the features are trained on what
-    the physics hypotheses leave over; see `wm_robot.training.correction_fit`.
+    Source: semiparametric regression, Nguyen-Tuong and Peters (2010), ICRA, doi:10.1109/ROBOT.2010.5509858.
+    Differs: the features are trained on what the physics hypotheses leave over (`wm_robot.training.correction_fit`).
     """
 
     corrects_prediction = True
@@ -52,7 +41,6 @@ class SemiparametricMemory(MultipleModelEkf):
     competes_with_frozen = True
     flags = ("frozen", "map_in_use")
 
-    NUM_FEATURES = 40
     BIRTH_COVARIANCE = 0.1
     """Share of the prior covariance with which the nominal hypothesis begins."""
     MAX_ERROR = 4.0
@@ -71,46 +59,35 @@ class SemiparametricMemory(MultipleModelEkf):
         commands: Number of commands.
         """
         super().__init__(width=width, outcome=outcome, dt=dt, size=size)
-        self.channels = channels
         self.map_filter = CommandMapFilter(commands, dt)
-        self.features = nn.Linear(width, self.NUM_FEATURES)
-        """Features of the query, of unit prior variance."""
-        self.log_scale = nn.Parameter(torch.full((channels,), math.log(0.1)))
-        """Prior deviation of each channel, log, in units of the one-step change."""
-        self.log_noise = nn.Parameter(torch.full((channels,), math.log(3.0)))
-        """Factor on the predicted variance, log."""
-        self.log_floor = nn.Parameter(torch.full((channels,), math.log(1e-3)))
-        """Variance that is added to it, log."""
-        self.log_half_life = nn.Parameter(torch.tensor(math.log(20.0)))
-        """Half-life of the correction, log of s."""
+        self.linear = LinearCorrection(width=width, channels=channels, dt=dt)
 
     def initial_state(self, batch: int) -> MemoryState:
         """Return the hypotheses of `MultipleModelEkf` with the nominal physics first, without a correction."""
-        state, like = super().initial_state(batch), self.log_scale
+        state, like = super().initial_state(batch), self.prior_mean
         mean, covariance = state["mean"].clone(), state["covariance"].clone()
         mean[:, 0] = 0.0
         covariance[:, 0] = self.BIRTH_COVARIANCE * covariance[:, 0]
-        number, size = self.NUM_HYPOTHESES, self.NUM_FEATURES
-        unit = torch.eye(size, device=like.device)
+        weights, weight_covariance = self.linear.make_prior(batch, self.NUM_HYPOTHESES)
         return state | {
             "physics": mean[:, 0],
             "mean": mean,
             "covariance": covariance,
-            "correction": like.new_zeros(batch, self.channels, size),
-            "weights": like.new_zeros(batch, number, self.channels, size),
-            "weight_covariance": unit.expand(batch, number, -1, -1),
-            "error": like.new_zeros(batch, number),
+            "correction": weights[:, 0],
+            "weights": weights,
+            "weight_covariance": weight_covariance,
+            "error": like.new_zeros(batch, self.NUM_HYPOTHESES),
             "frozen_error": like.new_zeros(batch),
             "frozen": like.new_ones(batch),
             **self._make_declared_map(batch),
-            "map_weights": like.new_zeros(batch, self.channels, size),
-            "map_weight_covariance": unit.expand(batch, -1, -1),
+            "map_weights": weights[:, 0],
+            "map_weight_covariance": weight_covariance[:, 0],
             "map_error": like.new_zeros(batch),
         }
 
     def _make_declared_map(self, batch: int) -> MemoryState:
         """Return the command map of the declared robot, with the covariance of its prior, and not in use."""
-        like, number = self.log_scale, self.map_filter.num_commands
+        like, number = self.prior_mean, self.map_filter.num_commands
         none = like.new_zeros(batch, number, 1 + number)
         return {
             "command_map": none,
@@ -121,8 +98,12 @@ class SemiparametricMemory(MultipleModelEkf):
 
     def set_true_physics(self, state: MemoryState, physics: Float[Tensor, "B P"]) -> MemoryState:
         """Return a state of the given physics alone, without a correction."""
-        none = self.log_scale.new_zeros(len(physics), self.channels, self.NUM_FEATURES)
-        return {"physics": physics, "correction": none, "frozen": torch.zeros_like(physics[:, 0])}
+        none = self.linear.make_prior(len(physics), 1)
+        return {
+            "physics": physics,
+            "correction": none.weights[:, 0],
+            "frozen": torch.zeros_like(physics[:, 0]),
+        }
 
     def read_view(self, state: MemoryState) -> MemoryState:
         return {name: state[name] for name in ("physics", "correction", "frozen", "command_map")}
@@ -136,8 +117,8 @@ class SemiparametricMemory(MultipleModelEkf):
 
     def open_correction(self, state: MemoryState) -> Reader:
         # Folded: a plan asks it for every step of every sample.
-        matrix = state["correction"] @ self.features.weight
-        constant = state["correction"] @ self.features.bias
+        matrix = state["correction"] @ self.linear.features.weight
+        constant = state["correction"] @ self.linear.features.bias
         return lambda query: apply_linear(query, matrix) + constant[:, None]
 
     def find_command_map(self, state: MemoryState) -> Float[Tensor, "B A F"] | None:
@@ -147,28 +128,23 @@ class SemiparametricMemory(MultipleModelEkf):
         return state["frozen"] > 0
 
     def adjust_log_variance(self, log_variance: Float[Tensor, "*B O"]) -> Float[Tensor, "*B O"]:
-        return self._compute_noise(log_variance.exp()).log()
+        return self.linear.compute_noise(log_variance.exp()).log()
 
     def infer_physics(self, state: MemoryState, step: InferenceStep) -> tuple[StepPrediction, MemoryState]:
         """See `PhysicsInference.infer_physics`."""
         assert step.frozen is not None, "the model has no frozen network"
         sensed, known = step.predict_hypotheses(state["mean"]), step.find_known()
-        features = self.features(step.query)
-        corrected = sensed._replace(
-            mean=sensed.mean + (state["weights"] @ features[:, None, :, None])[..., 0],
-        )
-        reach, spread = self._compute_reach(state["weight_covariance"], features)
-        correction_variance = (2 * self.log_scale).exp() * spread[..., None]
-        hypotheses, physics_variance = self._filter_hypotheses(state, corrected, step, correction_variance)
+        corrections = CorrectionState(state["weights"], state["weight_covariance"])
+        added = self.linear.predict(corrections, step.query)
+        corrected = sensed._replace(mean=sensed.mean + added.mean)
+        hypotheses, physics_variance = self._filter_hypotheses(state, corrected, step, added.variance)
         innovation = torch.where(known, step.outcome[:, None] - corrected.mean, 0.0)
-        hypotheses |= self._correct_weights(
-            state,
-            innovation,
-            reach,
-            spread,
-            sensed.log_variance.exp() + physics_variance / self.VARIANCE_FACTOR,
-            step,
+        # Physics that are uncertain leave more over; the filter of the physics has its own factor on the noise.
+        left = sensed.log_variance.exp() + physics_variance / self.VARIANCE_FACTOR
+        updated = self.linear.update(
+            corrections, added, innovation, self._weigh_noise(left, step), known.expand_as(innovation)
         )
+        hypotheses |= {"weights": updated.weights, "weight_covariance": updated.covariance}
         hypotheses["error"] = self._average_error(state["error"], innovation, known)
         after = self._replace_worst(self._order_hypotheses(hypotheses), step.num_updates)
         surprise = torch.where(known[:, 0], step.outcome - step.frozen.mean, 0.0)[:, None]
@@ -179,7 +155,7 @@ class SemiparametricMemory(MultipleModelEkf):
             "physics": after["mean"][:, 0],
             "correction": after["weights"][:, 0],
             "frozen_error": frozen_error,
-            "frozen": (after["error"][:, 0] > bound * frozen_error).to(features.dtype),
+            "frozen": (after["error"][:, 0] > bound * frozen_error).to(innovation.dtype),
         }
         believed = (state["frozen"] > 0)[:, None]
         predicted = StepPrediction(
@@ -194,41 +170,35 @@ class SemiparametricMemory(MultipleModelEkf):
         """Update the command map, and the correction beside it: that of the first hypothesis once it is in use."""
         assert step.predict_mapped is not None and step.commands is not None
         in_use, known = state["map_in_use"] > 0, step.find_known()
-        weights, covariance = (
-            torch.where(in_use[:, None, None], state[first][:, 0], state[own])[:, None]
-            for first, own in (
-                ("weights", "map_weights"),
-                ("weight_covariance", "map_weight_covariance"),
+        correction = CorrectionState(
+            *(
+                torch.where(in_use[:, None, None], state[first][:, 0], state[own])[:, None]
+                for first, own in (
+                    ("weights", "map_weights"),
+                    ("weight_covariance", "map_weight_covariance"),
+                )
             )
         )
         predicted = step.predict_mapped(state["map"])
-        features = self.features(predicted.query)
-        mean = predicted.mean[:, None] + (weights @ features[:, None, :, None])[..., 0]
-        innovation = torch.where(known, step.outcome[:, None] - mean, 0.0)
-        reach, spread = self._compute_reach(covariance, features)
-        noise = self._compute_noise(predicted.log_variance.exp())[:, None] / step.w[:, None, None]
-        noise = torch.where(known, noise, 1.0)
+        added = self.linear.predict(correction, predicted.query)
+        innovation = torch.where(known, step.outcome[:, None] - predicted.mean[:, None] - added.mean, 0.0)
+        noise = self._weigh_noise(predicted.log_variance.exp()[:, None], step)
         slope = torch.where(known[:, 0, :, None], predicted.jacobian, 0.0)
+        updated = self.linear.update(correction, added, innovation, noise, known.expand_as(innovation))
         found = self.map_filter.update(
             state,
             step.commands,
             predicted._replace(jacobian=slope),
             innovation[:, 0],
-            noise[:, 0] + (2 * self.log_scale).exp() * spread,
+            (noise + added.variance)[:, 0],
         )
-        weights, covariance = self._regress_step(
-            weights,
-            covariance,
-            innovation,
-            reach,
-            spread,
-            noise,
-            known.expand_as(innovation).to(innovation.dtype),
-        )
-        sound = torch.isfinite(found["map"]).flatten(1).all(1) & torch.isfinite(weights).flatten(1).all(1)
-        found |= {"map_weights": weights[:, 0], "map_weight_covariance": covariance[:, 0]}
+        sound = torch.isfinite(found["map"]).flatten(1).all(1)
         found = {
             name: torch.where(expand_like(sound, value), value, state[name]) for name, value in found.items()
+        }
+        found |= {
+            "map_weights": updated.weights[:, 0],
+            "map_weight_covariance": updated.covariance[:, 0],
         }
         return found | {
             "map_error": self._average_error(state["map_error"][:, None], innovation, known)[:, 0]
@@ -273,107 +243,26 @@ class SemiparametricMemory(MultipleModelEkf):
             "map_in_use": in_use.to(frozen_error.dtype),
         }
 
-    def regress(
-        self,
-        query: Float[Tensor, "B T D"],
-        outcome: Float[Tensor, "B T O"],
-        variance: Float[Tensor, "B T O"],
-        report: Callable[[Tensor, Tensor], None],
-    ) -> None:
-        """Predict and update the correction alone along trajectories, for its training.
-
-        Args:
-            outcome: What the physics leave over.
-            variance: Predicted variance of it.
-            report: Called with the predicted mean and variance of each step, `B O`.
-        """
-        weights = outcome.new_zeros(len(query), 1, self.channels, self.NUM_FEATURES)
-        covariance = torch.eye(self.NUM_FEATURES).expand(len(query), 1, -1, -1)
-        scale = (2 * self.log_scale).exp()
-        for t, features in enumerate(self.features(query).unbind(1)):
-            mean = (weights @ features[:, None, :, None])[..., 0]
-            reach, spread = self._compute_reach(covariance, features)
-            noise = self._compute_noise(variance[:, t, None])
-            report(mean[:, 0], scale * spread + noise[:, 0])
-            weights, covariance = self._regress_step(
-                weights, covariance, outcome[:, t, None] - mean, reach, spread, noise, torch.ones_like(noise)
-            )
-
     def sample_posterior(self, state: MemoryState, num_samples: int) -> MemoryState:
         """Sample physics and correction of the hypothesis in use."""
         factor = sqrt_psd(state["weight_covariance"][:, 0])
-        noise = fixed_normal(num_samples, self.channels, self.NUM_FEATURES) @ factor[:, None].mT
-        sampled = state["correction"][:, None] + self.log_scale.exp()[:, None] * noise
+        noise = fixed_normal(num_samples, *state["correction"].shape[1:]) @ factor[:, None].mT
+        sampled = state["correction"][:, None] + self.linear.log_scale.exp()[:, None] * noise
         return super().sample_posterior(state, num_samples) | {"correction": sampled.flatten(0, 1)}
 
     def _make_newborn(self, hypotheses: MemoryState, is_prior: Bool[Tensor, "B"]) -> MemoryState:
         """See `MultipleModelEkf._make_newborn`: one of the prior begins without a correction."""
         first = super()._make_newborn(hypotheses, is_prior)
-        fresh, unit = is_prior[:, None, None], torch.eye(self.NUM_FEATURES, device=is_prior.device)
+        fresh, prior = is_prior[:, None, None], self.linear.make_prior(len(is_prior), 1)
         return first | {
-            "weights": torch.where(fresh, 0.0, first["weights"]),
-            "weight_covariance": torch.where(fresh, unit, first["weight_covariance"]),
+            "weights": torch.where(fresh, prior.weights[:, 0], first["weights"]),
+            "weight_covariance": torch.where(fresh, prior.covariance[:, 0], first["weight_covariance"]),
         }
 
-    def _compute_noise(self, variance: Float[Tensor, "*B O"]) -> Float[Tensor, "*B O"]:
-        return self.log_noise.exp() * variance + self.log_floor.exp()
-
-    @staticmethod
-    def _compute_reach(
-        covariance: Float[Tensor, "B K F F"], features: Float[Tensor, "B F"]
-    ) -> tuple[Float[Tensor, "B K F"], Float[Tensor, "B K"]]:
-        """Compute P f, and fᵀ P f."""
-        reach = (covariance @ features[:, None, :, None])[..., 0]
-        return reach, (reach * features[:, None]).sum(-1)
-
-    def _correct_weights(
-        self,
-        state: MemoryState,
-        innovation: Float[Tensor, "B K O"],
-        reach: Float[Tensor, "B K F"],
-        spread: Float[Tensor, "B K"],
-        variance: Float[Tensor, "B K O"],
-        step: InferenceStep,
-    ) -> MemoryState:
-        """Update the weights of the correction of each hypothesis."""
-        known = step.find_known().expand_as(innovation)
-        noise = torch.where(known, self._compute_noise(variance) / step.w[:, None, None], 1.0)
-        weights, covariance = self._regress_step(
-            state["weights"],
-            state["weight_covariance"],
-            innovation,
-            reach,
-            spread,
-            noise,
-            known.to(innovation.dtype),
-        )
-        sound = torch.isfinite(weights).all(-1).all(-1)[..., None, None]
-        return {
-            "weights": torch.where(sound, weights, state["weights"]),
-            "weight_covariance": torch.where(sound, covariance, state["weight_covariance"]),
-        }
-
-    def _regress_step(
-        self,
-        weights: Tensor,
-        covariance: Tensor,
-        innovation: Tensor,
-        reach: Tensor,
-        spread: Tensor,
-        noise: Tensor,
-        known: Tensor,
-    ) -> tuple[Tensor, Tensor]:
-        """Update weights and covariance with an innovation, then forget; see the class."""
-        scale = (2 * self.log_scale).exp()
-        share = known * scale / (scale * spread[..., None] + noise)
-        weights = weights + (share * innovation)[..., None] * reach[..., None, :]
-        certainty = share.sum(-1) / known.sum(-1).clamp_min(1)
-        # Rounding may not make the covariance negative.
-        certainty = torch.minimum(certainty, 0.999 / spread.clamp_min(1e-6))
-        covariance = covariance - certainty[..., None, None] * reach[..., None] * reach[..., None, :]
-        forgotten = 1 - torch.exp(-math.log(2) * self.dt / self.log_half_life.exp())
-        unit = torch.eye(self.NUM_FEATURES, device=weights.device)
-        return weights, (1 - forgotten) * covariance + forgotten * unit
+    def _weigh_noise(self, variance: Float[Tensor, "B K O"], step: InferenceStep) -> Float[Tensor, "B K O"]:
+        """Compute the noise of what is left over, by the weight of the step; 1 for a channel without a reading."""
+        noise = self.linear.compute_noise(variance) / step.w[:, None, None]
+        return torch.where(step.find_known(), noise, 1.0)
 
     def _average_error(
         self, average: Float[Tensor, "B K"], innovation: Float[Tensor, "B K O"], known: Tensor

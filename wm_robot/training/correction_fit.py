@@ -11,6 +11,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from wm_robot.errors import ConfigError, check_at_least
+from wm_robot.memory.linear_correction import LinearCorrection
 from wm_robot.memory.semiparametric import SemiparametricMemory
 from wm_robot.model.physics_inference import predict_under_physics
 from wm_robot.model.world_model import WorldModel
@@ -122,12 +123,12 @@ def fit_correction(
         for part in live_trajectories(model, chosen, num_steps=config.num_steps):
             parts.append(part)
             yield {"round": number, "lived": sum(len(each.query) for each in parts)}
-        for metrics in _train_correction(memory, parts, config):
+        for metrics in _train_correction(memory.linear, parts, config):
             yield {"round": number, **metrics}
 
 
 def _train_correction(
-    memory: SemiparametricMemory, parts: Sequence[LivedResiduals], config: CorrectionConfig
+    correction: LinearCorrection, parts: Sequence[LivedResiduals], config: CorrectionConfig
 ) -> Iterator[dict[str, float]]:
     """Train the parameters of the correction; yield the metrics of each gradient step."""
     query, outcome, variance = (
@@ -135,11 +136,8 @@ def _train_correction(
     )
     generator = torch.Generator().manual_seed(config.seed)
     groups: list[tuple[list[Tensor], float]] = [
-        ([memory.features.weight, memory.features.bias], config.learning_rate),
-        (
-            [memory.log_scale, memory.log_noise, memory.log_floor, memory.log_half_life],
-            config.prior_learning_rate,
-        ),
+        (list(correction.features.parameters()), config.learning_rate),
+        (list(correction.prior_parameters), config.prior_learning_rate),
     ]
     trained = [parameter.requires_grad_() for parameters, _ in groups for parameter in parameters]
     optimizer = torch.optim.Adam([{"params": parameters, "lr": rate} for parameters, rate in groups])
@@ -149,7 +147,7 @@ def _train_correction(
     for update in range(1, config.updates + 1):
         rows = torch.randint(len(query), (config.batch_size,), generator=generator)
         loss, error = compute_correction_loss(
-            memory, query[rows], outcome[rows], variance[rows], config.max_deviations
+            correction, query[rows], outcome[rows], variance[rows], config.max_deviations
         )
         optimizer.zero_grad()
         loss.backward()
@@ -160,21 +158,11 @@ def _train_correction(
 
 
 def compute_correction_loss(
-    memory: SemiparametricMemory, query: Tensor, outcome: Tensor, variance: Tensor, max_deviations: float
+    correction: LinearCorrection, query: Tensor, outcome: Tensor, variance: Tensor, max_deviations: float
 ) -> tuple[Tensor, Tensor]:
     """Compute the mean negative log-likelihood of a channel, in nats without its constant, and its squared error."""
-    means, variances = [], []
-
-    def report(mean: Tensor, total: Tensor) -> None:
-        means.append(mean)
-        variances.append(total)
-
-    memory.regress(query, outcome, variance, report)
-    total = torch.stack(variances, 1)
-    error = outcome - torch.stack(means, 1)
+    mean, total = correction.regress(query, outcome, variance)
+    error = outcome - mean
     deviations = error / total.sqrt()
-    loss = (
-        F.huber_loss(deviations, torch.zeros_like(deviations), delta=max_deviations)
-        + 0.5 * total.log().mean()
-    )
-    return loss, error.square().mean()
+    loss = F.huber_loss(deviations, torch.zeros_like(deviations), delta=max_deviations)
+    return loss + 0.5 * total.log().mean(), error.square().mean()
