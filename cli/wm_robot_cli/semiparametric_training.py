@@ -73,8 +73,9 @@ def train_correction(
     """Train the correction on trajectories with undeclared effects; return its part of the card."""
     from dataclasses import asdict
 
+    from wm_robot.recording.trajectory_file import load_or_collect
     from wm_robot.training.correction_fit import CorrectionConfig, fit_correction
-    from wm_robot.training.trainer import EFFECTS_FILE, load_or_collect
+    from wm_robot.training.trainer import EFFECTS_FILE
 
     config = CorrectionConfig(updates=updates, seed=seed)
     batch, digest = load_or_collect(

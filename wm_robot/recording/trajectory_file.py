@@ -1,7 +1,8 @@
 """Trajectory file: a batch of trajectories in one safetensors file, with the recipe that collected them."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import load_file, save
 
 from wm_robot.errors import SnapshotError, SpecError
-from wm_robot.io.durable import write_file
+from wm_robot.io.durable import compute_digest, lock_exclusive, make_folder, write_file
 from wm_robot.types import TrajectoryBatch
 
 
@@ -39,6 +40,18 @@ def load_trajectories(path: Path, recipe: Mapping[str, Any]) -> TrajectoryBatch:
         except (OSError, SafetensorError, TypeError, SpecError) as error:
             reason = f"{path} holds no trajectories: {error}"
     raise SnapshotError(f"{reason}. Use another folder, or delete the file to collect them again")
+
+
+def load_or_collect(
+    path: Path, recipe: Mapping[str, Any], collect: Callable[[], TrajectoryBatch]
+) -> tuple[TrajectoryBatch, str]:
+    """Load a trajectory file, or collect and write it; return the trajectories and the digest of the file."""
+    # Checked before locking: another training may hold the lock for minutes, to collect a later round.
+    make_folder(path.parent)
+    with nullcontext() if path.exists() else lock_exclusive(path.parent / ".lock"):
+        if not path.exists():
+            save_trajectories(path, collect(), recipe)
+    return load_trajectories(path, recipe), compute_digest(path.read_bytes())
 
 
 def describe_mismatch(path: Path, recipe: Mapping[str, Any]) -> str | None:

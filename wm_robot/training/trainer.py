@@ -2,8 +2,7 @@
 
 import json
 import time
-from collections.abc import Callable, Container, Iterator, Sequence
-from contextlib import nullcontext
+from collections.abc import Container, Iterator, Sequence
 from dataclasses import asdict, replace
 from itertools import count
 from pathlib import Path
@@ -16,10 +15,10 @@ from safetensors.torch import save
 from torch import Tensor, nn
 
 from wm_robot.errors import ConfigError, SnapshotError
-from wm_robot.io.durable import compute_digest, lock_exclusive, make_folder, write_file
+from wm_robot.io.durable import write_file
 from wm_robot.memory.lifetime_state import LifetimeState, map_values
 from wm_robot.model.world_model import WorldModel
-from wm_robot.recording.trajectory_file import describe_mismatch, load_trajectories, save_trajectories
+from wm_robot.recording.trajectory_file import describe_mismatch, load_or_collect
 from wm_robot.training.curriculum import Stage
 from wm_robot.training.input_scales import fit_physics_prior, fit_scales
 from wm_robot.training.loss import ANCHOR_STEPS, compute_segment_loss
@@ -400,18 +399,6 @@ class Trainer:
         self._set_segment_shape()
         assert self._sampler is not None
         self._sampler.restore_state(progress["sampler"])
-
-
-def load_or_collect(
-    path: Path, recipe: dict[str, Any], collect: Callable[[], TrajectoryBatch]
-) -> tuple[TrajectoryBatch, str]:
-    """Load a trajectory file, or collect and write it; return the trajectories and the digest of the file."""
-    # Checked before locking: another training may hold the lock for minutes, to collect a later round.
-    make_folder(path.parent)
-    with nullcontext() if path.exists() else lock_exclusive(path.parent / ".lock"):
-        if not path.exists():
-            save_trajectories(path, collect(), recipe)
-    return load_trajectories(path, recipe), compute_digest(path.read_bytes())
 
 
 def _find_unused_name(folder: Path) -> Path:
