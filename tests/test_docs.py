@@ -167,7 +167,7 @@ def test_the_robot_page_goes_from_a_model_to_a_robot_that_learns(tmp_path):
     assert [words[1] for words in commands] == verbs
     for words in commands[:6]:
         run_command(words, tmp_path)
-    for variant in ("ekf", "robust", "oracle"):
+    for variant in ("semiparametric", "robust", "oracle"):
         assert (tmp_path / f"runs/first/crane-{variant}/base.json").is_file()
     assert "crane" in (tmp_path / "runs/demo-crane/report.html").read_text(encoding="utf-8")
     pytest.importorskip("rclpy", reason='rclpy is not installed: pip install "wm_robot[ros]"')

@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 
+from wm_robot.memory.registry import DEFAULT_MEMORY
 from wm_robot.progress import Progress, make_part_progress
 from wm_robot_benchmarks.harness.bench import MemoryBench, SeededBench
 from wm_robot_benchmarks.harness.processes import in_processes
@@ -28,7 +29,7 @@ class CalibrationBench(MemoryBench, SeededBench):
 
     worlds: Count | None = None
     """Held-out worlds for each seed, by default 200; with undeclared effects robots of each kind, by default 64."""
-    memory: str = "ekf"
+    memory: str = DEFAULT_MEMORY
     """Memory family; its base needs a calibration, see `wm-robot calibrate`."""
     undeclared: bool = False
     """Measure robots with undeclared effects in place of declared worlds."""

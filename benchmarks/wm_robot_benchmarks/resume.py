@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from wm_robot.memory.registry import DEFAULT_MEMORY
 from wm_robot.progress import Progress, make_part_progress
 from wm_robot.spec import RobotSpec
 from wm_robot_benchmarks.harness.bench import BasesBench, FirstSeedBench, RobotBench
@@ -57,7 +58,7 @@ class ResumeBench(RobotBench, BasesBench, FirstSeedBench):
         require(self.interruptions >= 1, f"interruptions is {self.interruptions}; it must be at least 1")
         steps = max(CONTROL_STEPS, self.steps // 20) if self.quick else self.steps
         adaptive = [name for name in list_variants_with_base(setting) if name not in NOT_ADAPTIVE]
-        names = self.families or tuple(adaptive) or ("ekf",)
+        names = self.families or tuple(adaptive) or (DEFAULT_MEMORY,)
         bases = load_bases(setting, names)
         rows = in_processes(
             _measure_family, [(setting, name, steps, self.interruptions) for name in names], progress

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from wm_robot.errors import SnapshotError
+from wm_robot.memory.registry import DEFAULT_MEMORY
 from wm_robot.progress import Progress, make_part_progress
 from wm_robot.spec import RobotSpec, Safety
 from wm_robot_benchmarks.fault_injection import stream_faults, value_faults
@@ -55,7 +56,7 @@ class SafetyBench(MemoryBench, FirstSeedBench):
     """Number of messages at 10 kHz."""
     helper_kills: CountOrZero = 2
     """Number of learners, and number of recorders, to stop twice and then kill, in a minute each; 0: none."""
-    memory: str = "ekf"
+    memory: str = DEFAULT_MEMORY
     """Memory family of the agent with the learner."""
     seeds: tuple[Seed, ...] = (0,)
     """Seeds; the first is used for the numbers and times."""
@@ -113,7 +114,7 @@ def _find_agent_base(setting: Setting, memory: str) -> Path | None:
     try:
         return find_base_folder(setting, memory)
     except SnapshotError:
-        if memory != "ekf":
+        if memory != DEFAULT_MEMORY:
             # The user requested it.
             raise
         return None

@@ -42,7 +42,7 @@ def run_demo_verb(
         fresh: Start from the initial state, even if `out` contains a saved state.
         quick: Shorter sessions.
         ros: `--no-ros`: one process and simulated time, without a recording; the default without ROS 2.
-        base: Base of the robot that learns in its lifetime state; `bases/ROBOT-ekf` by default.
+        base: Base of the robot that learns in its lifetime state; `bases/ROBOT-semiparametric` by default.
         frozen: Base of the robot without adaptation; `ROBOT-robust` beside the other one or in `bases` by default.
             Without it, that robot has the base of the other one, and does not learn.
     """

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import tyro
 
 from wm_robot.errors import ConfigError, MissingExtraError, OnnxMismatchError, SnapshotError
+from wm_robot.memory.registry import DEFAULT_MEMORY, find_family
 from wm_robot_cli.check import load_described_spec
 from wm_robot_cli.export import exit_without_onnx_models
 from wm_robot_cli.output_folder import check_writable, lock_output_folder
@@ -24,7 +25,6 @@ from wm_robot_cli.semiparametric_training import (
 from wm_robot_cli.task_choice import choose_task, print_notice
 from wm_robot_cli.training_size import (
     CORRECTION_UPDATES,
-    DEFAULT_MEMORY,
     DEFAULT_UPDATES,
     EFFECT_SHARE,
     TrainingEstimate,
@@ -388,9 +388,15 @@ class _BaseTraining:
 
     def _describe_worlds(self) -> list[str]:
         """Return in words from which worlds the trajectories come."""
-        from wm_robot_sim.world_description import NOMINAL_WORLD, describe_worlds
+        from wm_robot_sim.world_description import NOMINAL_WORLD, describe_effects, describe_worlds
 
-        return [NOMINAL_WORLD] if self.collector.nominal_only else describe_worlds(self.spec)
+        if self.collector.nominal_only:
+            return [NOMINAL_WORLD]
+        family = find_family(self.shape.memory).memory_class
+        given = self.collector.num_effect_trajectories and self.config.effect_fraction
+        if not given or family.outcome_is_physics and not family.corrects_prediction:
+            return describe_worlds(self.spec)
+        return [*describe_worlds(self.spec), describe_effects(self.spec)]
 
     def _matches_card(self, base: "Base") -> bool:
         """Whether the card of a base has the settings of this training."""
@@ -412,7 +418,8 @@ class _BaseTraining:
             and same_trajectories
             and card.get("trained_on", worlds) == worlds
             and base.config["memory"] == self.shape.memory
-            and _list_starts(card) == [base.digest for base in self.start]
+            # Without --start any will do.
+            and (not self.start or _list_starts(card) == [base.digest for base in self.start])
         )
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from wm_robot.errors import SpecError
+from wm_robot.memory.registry import DEFAULT_MEMORY
 from wm_robot_cli.semiparametric_training import FROZEN_MEMORY, PHYSICS_MEMORY
 
 if TYPE_CHECKING:
@@ -31,7 +32,7 @@ TIMED_TRAJECTORIES, TIMED_STEPS, TIMED_PLANNED_STEPS, TIMED_UPDATES = 64, 64, 4,
 TIMED_CORRECTION_STEPS = 8
 COPIES = 2.5
 """Memory for trajectories over their size in a file: simulation, random actions and scales need copies."""
-DEFAULT_MEMORY, DEFAULT_UPDATES = "ekf", 14_000
+DEFAULT_UPDATES = 14_000
 CORRECTION_UPDATES = 400
 WILD = 1e3
 """Times its limit beyond which a reading is of a simulation that has diverged."""

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from wm_robot.errors import ConfigError, DeviceError, MissingExtraError, SnapshotError
 from wm_robot.io.base_file import CARD, find_base
 from wm_robot.io.durable import try_lock
+from wm_robot.memory.registry import DEFAULT_MEMORY
 from wm_robot.robots import load_spec
 from wm_robot.spec import RobotSpec
 from wm_robot.store.store import Store
@@ -44,8 +45,6 @@ if TYPE_CHECKING:
 
 LOCK_FILE = ".lock"
 """Lock file in the folder of a running demo."""
-DEFAULT_MEMORY = "ekf"
-"""Memory of the base that is used by default."""
 EXIT_FAILED, EXIT_INTERRUPTED = 1, 130
 
 

@@ -16,7 +16,7 @@ class DemoOptions:
     task: str = ""
     """Task of its spec; empty: the first one."""
     base: Path | None = None
-    """Base of the learning robot; None: `bases/ROBOT-ekf`."""
+    """Base of the learning robot; None: `bases/ROBOT-semiparametric`."""
     frozen: Path | None = None
     """Base of the robot without adaptation; None: `ROBOT-robust` beside the other base or in `bases`."""
     seed: int = 4

@@ -57,12 +57,6 @@ PARAMETER_UNITS = {
 """Physics parameter that a demo may change → its name, its unit and the factor to it."""
 UNITS_OF_KINDS = {"hinge": "angle, rad", "slide": "position, m"}
 """Kind of joints → label of their positions."""
-SECOND_SESSION_STATISTICS = (
-    "With base arm-ekf, over seeds 0 to 9, that ratio was 0.83 in the median, from 0.74 to 1.05. The surprise of a "
-    "restored arm in its changed body is 1.7 times the usual one in the median, that of a newborn arm 190 times. "
-    "But a newborn arm has learned a change like this before it is at its target."
-)
-"""Effect of a restored state, in simulated time: docs/lab/13-demo.md."""
 MAX_LATE_SHARE = 0.1
 """Share of late steps above which the figures describe the machine more than the robots."""
 QUICK_RENDER_TIMEOUT = 8.0
@@ -137,7 +131,6 @@ def write_output(
         command=options.command,
         go_on=_list_next_steps(options, spec, over_ros=over_ros),
         notes=_collect_notes(recordings, noun, is_complete=is_complete) if over_ros else (),
-        second_visits=SECOND_SESSION_STATISTICS if bases.learning.name == "arm-ekf" else "",
     )
     picture = _write_film(options, spec, report.outcome, (adaptive, frozen), screen)
     write_report(options.report_path, replace(report, video=_read_video(picture)))

@@ -1,5 +1,6 @@
 """Demo scenario: two sessions, and one hidden change that the seed selects."""
 
+import itertools
 import json
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
@@ -26,16 +27,8 @@ LOAD_QUANTILES = (0.65, 1.0)
 FACTOR_WORDS = {"mass": "masses", "gain": "gains", "torque": "force limits", "friction": "dry friction"}
 
 
-@dataclass(frozen=True, kw_only=True)
-class ArmChange:
-    """Ranges of the change of the robot `arm`. Seeds are compared with these in the documentation."""
-
-    joints: tuple[str, ...] = ("shoulder_pitch",)
-    """Joints that carry the arm, where a weak motor has an effect. At the elbow, replanning alone compensates as
-    well."""
-    payload: tuple[float, float] = (0.2, 0.3)
-    strength: tuple[float, float] = (0.18, 0.23)
-    """Within the `weak` fault of the robot's spec, and strong enough to hold the arm out; at 0.1 no motor is."""
+EXCHANGED = (("base_yaw", "shoulder_pitch"), ("shoulder_pitch", "elbow_pitch"))
+"""Pairs of motors of the robot `arm` whose cables a demo exchanges: each moves the whole arm."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,45 +46,49 @@ class DemoChange:
     """What happened to these motors."""
 
     @classmethod
-    def make_loaded(cls, *, time: float, payload: float, joint: str, strength: float) -> "DemoChange":
-        """Return the change of a load in the gripper, in kg, and a motor with a factor on its gain."""
+    def make_exchanged(cls, spec: RobotSpec, pair: tuple[str, str], *, time: float) -> "DemoChange":
+        """Return the change of the cables of two motors, which no spec declares and no training has seen."""
+        from wm_robot_sim.effects.effect import Effect
+        from wm_robot_sim.effects.signal_effects import find_exchanged
+
+        joints = [actuator.joint for actuator in spec.actuators]
+        wanted = np.arange(len(joints))
+        ends = [joints.index(joint) for joint in pair]
+        wanted[ends] = ends[::-1]
+        effects = (Effect(kind="exchanged_cables", seed=seed) for seed in itertools.count())
+        effect = next(each for each in effects if np.array_equal(find_exchanged(each, len(joints)), wanted))
         return cls(
             time=time,
-            description=f"{payload:.2f} kg in the gripper, {joint} at {100 * strength:.0f} % strength",
-            world_text=json.dumps({"loaded": {"payload": payload, "weak_joint": joint, "gain": strength}}),
-            joints=(joint,),
-            word="weakened",
+            description=f"the cables of {pair[0]} and {pair[1]} are exchanged",
+            world_text=json.dumps({"effects": [effect.to_dict()]}),
+            joints=pair,
+            word="exchanged",
         )
 
     @classmethod
     def draw(cls, seed: int, spec: RobotSpec, task: str, *, quick: bool = False) -> "DemoChange":
-        """Draw the change of a seed, from what the robot's spec declares.
+        """Draw the change of a seed: exchanged cables of `arm`, or what the spec of another robot declares.
 
         Raises:
             ConfigError: If it declares nothing that varies.
         """
         rng = np.random.default_rng([seed, CHANGE_STREAM])
         times = QUICK_CHANGE_TIME_RANGE if quick else CHANGE_TIME_RANGE
-        if spec.name == "arm" and _declares_arm_change(spec):
-            ranges = ArmChange()
-            payload = round(float(rng.uniform(*ranges.payload)), 3)
-            joint = str(rng.choice(ranges.joints))
-            strength = round(float(rng.uniform(*ranges.strength)), 3)
-            time = round(float(rng.uniform(*times)), 2)
-            return cls.make_loaded(time=time, payload=payload, joint=joint, strength=strength)
+        if spec.name == "arm" and _has_exchanged_motors(spec):
+            pair = EXCHANGED[int(rng.integers(len(EXCHANGED)))]
+            return cls.make_exchanged(spec, pair, time=round(float(rng.uniform(*times)), 2))
         time = round(float(rng.uniform(*times)), 2)
         return replace(_draw_declared_change(spec, task, rng), time=time)
 
 
-def _declares_arm_change(spec: RobotSpec) -> bool:
+def _has_exchanged_motors(spec: RobotSpec) -> bool:
     """Whether a robot named `arm` is the one that ships, and not another with its name."""
-    motors = {actuator.joint for actuator in spec.actuators}
-    return set(ArmChange().joints) <= motors and "weak" in spec.world.get("faults", {})
+    return {joint for pair in EXCHANGED for joint in pair} <= {actuator.joint for actuator in spec.actuators}
 
 
 def _draw_declared_change(spec: RobotSpec, task: str, rng: np.random.Generator) -> DemoChange:
     """Draw a load and a fault where they are declared, or else one physical parameter at an end of its range."""
-    # Imported here: the change of `arm` needs no simulator, and its robots have to start at once.
+    # Imported here: the change of `arm` needs no physics, and its robots have to start at once.
     from wm_robot_sim.worlds import DomainRandomization
 
     distribution = DomainRandomization(spec)

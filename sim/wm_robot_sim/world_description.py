@@ -3,6 +3,8 @@
 from collections.abc import Iterator, Sequence
 
 from wm_robot.spec import RobotSpec
+from wm_robot_sim.effects.effect import list_kinds
+from wm_robot_sim.effects.training_worlds import PLAIN_SHARE
 from wm_robot_sim.randomization import DeclaredRange
 from wm_robot_sim.randomized_parameters import RandomizedParameter
 from wm_robot_sim.world_ranges import WorldRanges
@@ -63,6 +65,13 @@ def describe_worlds(spec: RobotSpec) -> list[str]:
         share = f"{100 * fault.chance:g} % of the worlds"
         sentences.append(f"fault {fault.fault} of {noun} {names}: {factor}{every}in {share}")
     return sentences or [NOMINAL_WORLD]
+
+
+def describe_effects(spec: RobotSpec) -> str:
+    """Describe the undeclared effects of training worlds, in one sentence."""
+    kinds = ", ".join(kind.replace("_", " ") for kind in list_kinds(spec, "training"))
+    share = f"{100 * (1 - PLAIN_SHARE):.0f} %"
+    return f"undeclared effects, one or two in {share} of the trajectories that are for them: {kinds}"
 
 
 def _describe_short_names(ranges: WorldRanges) -> Iterator[str]:

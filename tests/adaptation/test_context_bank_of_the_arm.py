@@ -22,7 +22,7 @@ BASES = Path(__file__).parents[2] / "bases"
 
 @pytest.mark.parametrize("garbage", [150, pytest.param(400, marks=pytest.mark.soak)])
 def test_a_life_led_astray_is_soon_as_good_as_a_new_one(garbage):
-    model = load_base(BASES / "arm-ekf").model
+    model = load_base(BASES / "arm-semiparametric").model
     recall, steps = ContextBank(TorchBackend(model)), 240
     lives = collect_trajectories(
         load_spec("arm"), num_trajectories=4, num_steps=steps, seed=5, world_schedule=[(0, 0)]

@@ -22,10 +22,10 @@ def without_torch(monkeypatch):
 
 
 def test_a_robot_without_torch_and_without_the_plan_gets_the_export_command(without_torch):
-    base = load_base("arm-ekf")
+    base = load_base("arm-semiparametric")
     arm = load_spec("arm")
     spec = replace(arm, tasks={**arm.tasks, "hold": Task(reward="hold")})
-    functions = load_functions("arm-ekf", base, "hold")
+    functions = load_functions("arm-semiparametric", base, "hold")
     assert functions is not None and functions.plan is None
     with pytest.raises(MissingExtraError) as refused:
         select_backends(base, functions, spec, task="hold", planner=MppiConfig())
@@ -35,7 +35,7 @@ def test_a_robot_without_torch_and_without_the_plan_gets_the_export_command(with
 
 
 def test_a_robot_without_torch_plans_its_exported_task(without_torch):
-    base, spec = load_base("arm-ekf"), load_spec("arm")
-    functions = load_functions("arm-ekf", base, "reach")
+    base, spec = load_base("arm-semiparametric"), load_spec("arm")
+    functions = load_functions("arm-semiparametric", base, "reach")
     _, _, why = select_backends(base, functions, spec, task="reach", planner=MppiConfig())
     assert why == ""

@@ -41,10 +41,10 @@ def card(folder: Path, digest: str) -> None:
 def test_all_missing_bases_are_named_in_one_sentence(tmp_path):
     card(tmp_path / "arm-gru", load_spec("arm").compute_digest())
     with pytest.raises(SnapshotError) as caught:
-        check_bases(setting(tmp_path), ["robust", "ekf", "oracle", "gru"])
+        check_bases(setting(tmp_path), ["robust", "semiparametric", "oracle", "gru"])
     assert str(caught.value) == (
-        "bench control needs the bases arm-robust, arm-ekf, arm-oracle, arm-gru; "
-        f"missing in {tmp_path}: arm-robust, arm-ekf, arm-oracle. "
+        "bench control needs the bases arm-robust, arm-semiparametric, arm-oracle, arm-gru; "
+        f"missing in {tmp_path}: arm-robust, arm-semiparametric, arm-oracle. "
         f"Make them: wm-robot train arm --all --out {tmp_path}"
     )
 
@@ -52,7 +52,7 @@ def test_all_missing_bases_are_named_in_one_sentence(tmp_path):
 @pytest.mark.parametrize(
     ("arms", "commands"),
     [
-        (["robust", "ekf", "oracle"], "wm-robot train pole --all"),
+        (["robust", "semiparametric", "oracle"], "wm-robot train pole --all"),
         (["oracle", "gru"], "wm-robot train pole --all --memory gru"),
         (
             ["oracle", "robust"],
@@ -82,12 +82,13 @@ def test_a_base_that_is_there_is_not_made_again(tmp_path):
 
 
 def test_a_base_of_another_spec_is_named_beside_those_that_are_missing_and_is_not_overwritten(tmp_path):
-    card(tmp_path / "arm-ekf", "0" * 64)
+    card(tmp_path / "arm-semiparametric", "0" * 64)
     with pytest.raises(SnapshotError) as caught:
-        check_bases(setting(tmp_path), ["oracle", "ekf"])
+        check_bases(setting(tmp_path), ["oracle", "semiparametric"])
     assert str(caught.value) == (
-        f"bench control needs the bases arm-oracle, arm-ekf; missing in {tmp_path}: arm-oracle; trained for another "
-        "spec than that of 'arm': arm-ekf. Make own ones, and name their folder by --bases runs/bases: "
+        f"bench control needs the bases arm-oracle, arm-semiparametric; missing in {tmp_path}: arm-oracle; "
+        "trained for another spec than that of 'arm': arm-semiparametric. Make own ones, and name their folder by "
+        "--bases runs/bases: "
         "wm-robot train arm --all --out runs/bases"
     )
 
@@ -106,7 +107,7 @@ def test_a_misspelt_family_is_not_to_be_trained(tmp_path):
         (control.ControlBench, {"episodes": 100}),
         (efficiency.EfficiencyBench, {"episodes": 24}),
         (recall.RecallBench, {"lives": 48}),
-        (memory.MemoryFamiliesBench, {"task": "arm", "families": ("gru", "ekf"), "worlds": 8}),
+        (memory.MemoryFamiliesBench, {"task": "arm", "families": ("gru", "semiparametric"), "worlds": 8}),
     ],
 )
 def test_a_bench_without_its_bases_simulates_nothing(tmp_path, monkeypatch, bench, options):
@@ -115,7 +116,9 @@ def test_a_bench_without_its_bases_simulates_nothing(tmp_path, monkeypatch, benc
 
     for module in (adaptation, control, efficiency, recall, memory_arm):
         monkeypatch.setattr(module, "in_processes", never)
-    with pytest.raises(SnapshotError, match="missing in .*arm-ekf.* Make (it|them): wm-robot train arm "):
+    with pytest.raises(
+        SnapshotError, match="missing in .*arm-semiparametric.* Make (it|them): wm-robot train arm "
+    ):
         bench(bases=tmp_path, quick=True, **options).run(ignore_progress)
 
 
@@ -149,9 +152,12 @@ def test_control_is_measured_of_any_robot(tmp_path):
 
 def test_bases_that_ship_are_found_from_any_folder(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    assert check_bases(setting(Path("bases")), ["ekf"])["ekf"].resolve() == SHIPPED / "arm-ekf"
-    assert {"ekf", "robust", "oracle"} <= set(list_variants_with_base(setting(Path("bases"))))
-    assert load_bases(setting(Path("bases")), ["ekf"])["ekf"].manifest["robot"] == "arm"
+    assert (
+        check_bases(setting(Path("bases")), ["semiparametric"])["semiparametric"].resolve()
+        == SHIPPED / "arm-semiparametric"
+    )
+    assert {"semiparametric", "robust", "oracle"} <= set(list_variants_with_base(setting(Path("bases"))))
+    assert load_bases(setting(Path("bases")), ["semiparametric"])["semiparametric"].manifest["robot"] == "arm"
 
 
 def test_a_folder_that_was_named_is_the_only_one_that_is_looked_in(tmp_path):
@@ -168,9 +174,10 @@ def test_a_robot_by_the_path_of_its_spec_has_the_bases_of_its_name(tmp_path):
     ):
         shutil.copy(find_spec_path("arm").with_name(name), tmp_path / copy)
     path = tmp_path / "arm-copy.yaml"
-    assert set(check_bases(setting(SHIPPED, str(path)), ["ekf"])) == {"ekf"}
+    assert set(check_bases(setting(SHIPPED, str(path)), ["semiparametric"])) == {"semiparametric"}
     path.write_text(path.read_text().replace("rate: 50", "rate: 25"))
     with pytest.raises(
-        SnapshotError, match=r"another spec than that of '.*arm-copy\.yaml': arm-ekf. Make own ones"
+        SnapshotError,
+        match=r"another spec than that of '.*arm-copy\.yaml': arm-semiparametric. Make own ones",
     ):
-        check_bases(setting(SHIPPED, str(path)), ["ekf"])
+        check_bases(setting(SHIPPED, str(path)), ["semiparametric"])

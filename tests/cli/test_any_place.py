@@ -103,7 +103,7 @@ def test_what_needs_no_extra_works_for_anybody_anywhere(elsewhere):
 
 def test_what_lies_beside_a_base_that_ships_is_found_from_any_folder(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    for name in ("arm-ekf", "bases/arm-ekf"):
+    for name in ("arm-semiparametric", "bases/arm-semiparametric"):
         base = load_base(name)
         graphs = load_functions(name, base)
         assert graphs is not None and graphs.backend is not None
@@ -139,6 +139,7 @@ TINY = (
     "2",
 )
 TINY += ("--trajectory-steps", "32", "--calibration-trajectories", "2", "--no-pretrain-state")
+TINY += ("--effect-trajectories", "4", "--correction-updates", "2")
 
 
 @pytest.mark.soak
@@ -149,7 +150,7 @@ TINY += ("--trajectory-steps", "32", "--calibration-trajectories", "2", "--no-pr
 @pytest.mark.episodes
 @pytest.mark.parametrize("elsewhere", ["ein stand"], indirect=True)
 def test_all_that_needs_extras_works_for_anybody_anywhere_or_says_why_not(elsewhere):
-    shutil.copytree(BASE_FOLDERS[0] / "arm-ekf", elsewhere.own / "arm-ekf")
+    shutil.copytree(BASE_FOLDERS[0] / "arm-semiparametric", elsewhere.own / "arm-semiparametric")
     record(elsewhere.own / "sitzung.mcap", [said for step in range(40) for said in step_of(step)])
     elbow = {
         **POINT,
@@ -166,9 +167,16 @@ def test_all_that_needs_extras_works_for_anybody_anywhere_or_says_why_not(elsewh
         ("recover", "@/sitzung.mcap"),
         ("recover", "@/folgen"),
         ("train", "cartpole", *TINY, *where),
-        ("export", "arm-ekf", "--check"),
-        ("calibrate", "@/arm-ekf", "--trajectories", "2"),
-        ("state", "diff", "@/arm-ekf/pretrained", "@/arm-ekf/pretrained", "--base", "arm-ekf"),
+        ("export", "arm-semiparametric", "--check"),
+        ("calibrate", "@/arm-semiparametric", "--trajectories", "2"),
+        (
+            "state",
+            "diff",
+            "@/arm-semiparametric/pretrained",
+            "@/arm-semiparametric/pretrained",
+            "--base",
+            "arm-semiparametric",
+        ),
         ("pretrain-state", "@/neu", "--worlds", "0", "--min-steps", "1", "--max-steps", "40"),
         ("bench", "sim", "--seconds", "0.2"),
         ("bench", "control", "--episodes", "2", "--seeds", "0"),
@@ -182,9 +190,9 @@ def test_all_that_needs_extras_works_for_anybody_anywhere_or_says_why_not(elsewh
     # Where there is nothing to write to, that is said at once, and nothing is computed in vain.
     for words in (
         ("train", "cartpole", *TINY),
-        ("calibrate", "arm-ekf"),
-        ("pretrain-state", "arm-ekf"),
-        ("export", "arm-ekf"),
+        ("calibrate", "arm-semiparametric"),
+        ("pretrain-state", "arm-semiparametric"),
+        ("export", "arm-semiparametric"),
         ("bench", "memory"),
         ("episodes", "@/sitzung.mcap", "hier", "--robot", "@/elbow.yaml"),
         ("demo", "--quick"),

@@ -26,7 +26,7 @@ from wm_robot_cli.main import main
 from wm_robot_sim.rollouts import collect_trajectories
 from wm_robot_sim.worlds import DomainRandomization
 
-BASE = Path(__file__).parents[2] / "bases" / "arm-ekf"
+BASE = Path(__file__).parents[2] / "bases" / "arm-semiparametric"
 STEPS = 320
 
 

@@ -55,7 +55,12 @@ ROWS = (
     Row("misspelt choice", "train --variant robst", ("--variant", "'robst'", "robust")),
     Row("misspelt robot", "train amr", ("'amr'", "'arm'"), LEARN),
     Row("misspelt robot of a bench", "bench sim --robot amr", ("'amr'", "'arm'"), LEARN),
-    Row("misspelt base", "export bases/arm-efk", ("bases/arm-efk", "'arm-ekf'"), LEARN),
+    Row(
+        "misspelt base",
+        "export bases/arm-robuts",
+        ("bases/arm-robuts", "'arm-robust'"),
+        LEARN,
+    ),
     Row("text for a number", "train --updates many", ("--updates", "'many'")),
     Row("updates below 1", "train --updates -4", ("--updates", "-4", "at least 1")),
     Row(
@@ -220,7 +225,7 @@ def test_a_bench_that_is_stopped_says_so_and_nothing_of_a_training(place):
 @pytest.mark.learn
 @pytest.mark.parametrize("option", ["--out", "--work"])
 def test_a_training_in_the_folder_of_another_is_refused(place, option):
-    beside = ".there.lock" if option == "--out" else ".cartpole-ekf.lock"
+    beside = ".there.lock" if option == "--out" else ".cartpole-semiparametric.lock"
     folder = place if option == "--out" else place / "there"
     folder.mkdir(exist_ok=True)
     with (folder / beside).open("w") as held:
@@ -255,7 +260,7 @@ def test_a_demo_in_the_folder_of_another_is_refused(place):
 @pytest.mark.sim
 @pytest.mark.learn
 def test_a_damaged_graph_is_named(place):
-    shutil.copytree(BASE_FOLDERS[0] / "arm-ekf", "copy")
+    shutil.copytree(BASE_FOLDERS[0] / "arm-semiparametric", "copy")
     graph = Path("copy/plan.onnx")
     graph.write_bytes(graph.read_bytes()[:-1])
     words = ["export", "copy", "--check"]

@@ -15,7 +15,7 @@ from wm_robot.model.base import load_base
 from wm_robot.robots import load_spec
 from wm_robot_cli.pretrain_state import run_curriculum
 
-BASE = Path(__file__).parents[2] / "bases" / "arm-ekf"
+BASE = Path(__file__).parents[2] / "bases" / "arm-semiparametric"
 
 
 @pytest.fixture(scope="module")

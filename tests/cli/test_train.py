@@ -38,6 +38,7 @@ TINY = (
         "4",
     ),
     *("--planned-trajectories", "2", "--calibration-trajectories", "2"),
+    *("--effect-trajectories", "4", "--correction-updates", "2"),
 )
 SMALL = (
     *(
@@ -135,7 +136,7 @@ def test_a_failed_export_check_leaves_base_calibration_and_pretrained_state(
 
     monkeypatch.setattr(base_graphs, "export_graphs", differ)
     monkeypatch.setattr(CompetenceEstimator, "competence", 1.0)
-    out = Path("bases/cartpole-ekf")
+    out = Path("bases/cartpole-semiparametric")
     for name in ("graphs.json", "plan.onnx", "predict.onnx", "pretrained/curriculum.json", "pretrained/old"):
         (out / name).parent.mkdir(parents=True, exist_ok=True)
         (out / name).write_text('{"base": "of an earlier training"}')
@@ -155,7 +156,7 @@ def test_a_failed_export_check_leaves_base_calibration_and_pretrained_state(
 def test_a_curriculum_that_fails_or_is_left_out_leaves_no_pretrained_state(
     without_export, capsys, short_curriculum
 ):
-    out = Path("bases/cartpole-ekf")
+    out = Path("bases/cartpole-semiparametric")
     assert train("cartpole", *TINY) == 0
     assert "no pretrained state: all 2 stages failed" in capsys.readouterr().out
     assert not (out / "pretrained").exists() and (out / "curriculum-failed.json").exists()
@@ -168,8 +169,8 @@ def test_all_bases_for_a_comparison_are_made_once_from_the_same_lives(
 ):
     words = "cartpole", "--all", *TINY
     assert train(*words) == 0
-    names = [f"cartpole-{'ekf' if arm == 'adaptive' else arm}" for arm in COMPARED_VARIANTS]
-    assert names == ["cartpole-ekf", "cartpole-robust", "cartpole-oracle"]
+    names = [f"cartpole-{'semiparametric' if arm == 'adaptive' else arm}" for arm in COMPARED_VARIANTS]
+    assert names == ["cartpole-semiparametric", "cartpole-robust", "cartpole-oracle"]
     cards = [load_base(Path("bases") / name).manifest["card"] for name in names]
     assert capsys.readouterr().out.count("collecting") == 4
     digests = [card["data_sha256"] for card in cards]
@@ -196,15 +197,15 @@ def test_all_bases_for_a_comparison_are_made_once_from_the_same_lives(
     assert train(*words) == 0
     assert trained == ["cartpole-robust"]
     assert train(*words, "--updates", "3", "--work", "other") == 2
-    assert trained[1:] == ["cartpole-ekf"]
+    assert trained[1:] == ["cartpole-ekf"], "the first network of the first base"
 
 
 def test_all_bases_can_be_made_in_another_folder(without_export, short_curriculum):
     assert train("cartpole", "--all", "--out", "mine", "--no-pretrain-state", *TINY) == 0
     assert sorted(path.name for path in Path("mine").iterdir()) == [
-        "cartpole-ekf",
         "cartpole-oracle",
         "cartpole-robust",
+        "cartpole-semiparametric",
     ]
 
 

@@ -34,7 +34,10 @@ JOINT = (
 SERVO = '<position name="swing" joint="swing" kp="20" kv="1" ctrlrange="-2 2"/>'
 MOTOR = '<motor name="swing" joint="swing" ctrlrange="-1 1"/>'
 MOTOR_SPEC = [{"name": "swing", "joint": "swing", "kind": "effort", "range": [-1.0, 1.0], "rate": 6.0}]
-ONES = {"batch_size": 1, "random_trajectories": 1, "planned_trajectories": 1, "calibration_trajectories": 1}
+ONES = {
+    **{"batch_size": 1, "random_trajectories": 1, "planned_trajectories": 1, "calibration_trajectories": 1},
+    **{"effect_trajectories": 1, "correction_updates": 1},
+}
 TINY = {**ONES, "updates": 2, "steps": 10, "trajectory_steps": 16, "pretrain_state": False}
 
 
@@ -211,6 +214,6 @@ def test_what_cannot_work_is_refused_before_anything_is_simulated(folder, capsys
 
 
 def test_a_base_and_its_checkpoints_need_two_folders(folder):
-    words = "would both write .*leg-ekf; .* Set --work .*/work"
+    words = "would both write .*leg-semiparametric; .* Set --work .*/work"
     with pytest.raises(ConfigError, match=words):
-        train(make_leg(folder, tasks=TASKS), folder, out=folder / "leg-ekf", work=folder)
+        train(make_leg(folder, tasks=TASKS), folder, out=folder / "leg-semiparametric", work=folder)

@@ -69,7 +69,7 @@ def show(out: Path, robot: str, *arguments: str) -> tuple[dict, Page]:
 def check_that_it_is_of_a_robot(facts: dict, page: Page) -> None:
     assert all(line in page.words for line in end_of(facts["said"], page))
     # What the user's robot is called, and no figure of another one.
-    assert not re.search(r"\barms?\b|arm-ekf", page.words)
+    assert not re.search(r"\barms?\b|arm-semiparametric", page.words)
     assert all(len(errors) == 2 and np.isfinite(errors).all() for _, _, errors in facts["scenes"])
     assert any("frozen robot has the base of the other one" in line for line in facts["said"])
 
@@ -187,7 +187,10 @@ def test_a_robot_without_a_base_is_told_how_to_train_it(tmp_path, monkeypatch):
     options = DemoOptions(
         output_folder=tmp_path, robot="cartpole", ros=False, describe_training_time=lambda: "about 90 min"
     )
-    words = r"no base in bases/cartpole-ekf. Train it first: wm-robot train cartpole --all \(about 90 min\)"
+    words = (
+        r"no base in bases/cartpole-semiparametric. "
+        r"Train it first: wm-robot train cartpole --all \(about 90 min\)"
+    )
     with pytest.raises(SnapshotError, match=f"robot 'cartpole' has {words}"):
         run_demo(options, None)
 

@@ -66,11 +66,10 @@ def main() -> None:
 
     screen, facts = Recorded(asked.interrupt_at), {}
     if asked.short:
-        loaded = DemoChange.make_loaded(time=2.5, payload=0.3, joint="shoulder_pitch", strength=0.2)
         DemoPlan.from_seed = lambda seed, spec, task, quick=False: DemoPlan(
             first_duration=6.0,
             second_duration=1.0,
-            change=loaded if spec.name == "arm" else replace(DemoChange.draw(seed, spec, task), time=2.5),
+            change=replace(DemoChange.draw(seed, spec, task), time=2.5),
         )
     watch(facts, draws=not asked.short)
     options = DemoOptions(

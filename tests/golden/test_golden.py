@@ -47,18 +47,13 @@ ROOT = Path(__file__).parents[2]
 HERE = Path(__file__).parent
 TASK = "reach"
 BASES = (
-    "arm-delta",
-    "arm-ekf",
     "arm-gru",
-    "arm-hope",
-    "arm-kalman",
-    "arm-kv",
     "arm-oracle",
-    "arm-ridge",
     "arm-robust",
+    "arm-semiparametric",
 )
 ORACLE = "arm-oracle"
-CLOSED_LOOP, PLANT = "arm-ekf", "arm-robust"
+CLOSED_LOOP, PLANT = "arm-semiparametric", "arm-robust"
 """Base of the run in which the agent moves a robot, and the base whose predictions are that robot."""
 
 Arrays = dict[str, np.ndarray]
@@ -474,7 +469,7 @@ SIDES = 4
 WHOLE = 18
 """Largest size of a state array that is kept whole."""
 TOLERANCE = 1e-4
-LOOSER = {"arm-ekf": 5e-3}
+LOOSER = {"arm-semiparametric": 5e-3}
 """Base whose covariances let differences of rounding grow, and its tolerance."""
 SMALLEST = 1e-2
 """Differences are parts of the largest value, or of this where that is smaller."""

@@ -18,7 +18,7 @@ from wm_robot.memory.lifetime_state import (
 )
 from wm_robot.store.store import Store
 
-PRETRAINED = Path(__file__).parents[2] / "bases/arm-ekf/pretrained"
+PRETRAINED = Path(__file__).parents[2] / "bases/arm-semiparametric/pretrained"
 
 
 def numbered(count, start=0):

@@ -56,8 +56,11 @@ class Plant:
             mean = (each @ physics[..., None])[..., 0] + push(state["command_map"])[:, None]
             return HypothesisPrediction(mean, torch.full_like(mean, 2 * np.log(NOISE)), each)
 
-        def predict_mapped(command_map: torch.Tensor) -> MappedPrediction:
-            mean = (slope @ state["physics"][..., None])[..., 0] + push(command_map)
+        def predict_mapped(
+            command_map: torch.Tensor, deviation: torch.Tensor, physics: torch.Tensor
+        ) -> MappedPrediction:
+            assert deviation.shape == command.shape and (deviation > 0).all()
+            mean = (slope @ physics[..., None])[..., 0] + push(command_map)
             jacobian = strength[..., None] * self.gain
             return MappedPrediction(mean, torch.full_like(mean, 2 * np.log(NOISE)), query, jacobian)
 
@@ -146,7 +149,6 @@ def test_a_channel_without_a_reading_moves_no_weight_of_its_own(memory):
 
 
 def test_it_learns_how_commands_act_and_uses_it(memory):
-    memory.map_filter.NOISE_FACTOR = 50.0
     plant = Plant(offset=0.3, frozen_error=2.0)
     errors, state = plant.live(memory, memory.initial_state(4), 400)
     assert (state["map_in_use"] > 0).all()
@@ -161,8 +163,7 @@ def test_a_robot_as_declared_keeps_its_commands(memory):
     assert state["command_map"].abs().max() < 0.05
 
 
-def test_a_map_that_harms_is_forgotten(memory):
-    memory.map_filter.NOISE_FACTOR = 50.0
+def test_a_map_that_harms_is_no_longer_used(memory):
     _, state = Plant(offset=0.3, frozen_error=2.0).live(memory, memory.initial_state(4), 300)
     assert (state["map_in_use"] > 0).all()
     _, state = Plant(offset=-4.0, frozen_error=0.05).live(memory, state, 60)

@@ -13,7 +13,7 @@ from wm_robot.store.store import Store
 from wm_robot.types import Episode
 from wm_robot_sim.rollouts import collect_trajectories
 
-BASE = Path(__file__).parents[2] / "bases" / "arm-ekf"
+BASE = Path(__file__).parents[2] / "bases" / "arm-semiparametric"
 STEPS = 120
 
 

@@ -27,7 +27,7 @@ from wm_robot_ros.middleware.environment import make_node_command
 
 SPEC = load_spec("arm")
 FAKE = str(Path(__file__).parent / "fake_agent.py")
-BASE = Path(__file__).parents[2] / "bases" / "arm-ekf"
+BASE = Path(__file__).parents[2] / "bases" / "arm-semiparametric"
 PATIENT = {"observation.max_age": 5.0, "target.max_age": 5.0, "realtime.priority": 0}
 
 

@@ -131,15 +131,18 @@ def starts_nothing(monkeypatch):
     [
         ("simm", ["'simm'", "Did you mean 'sim'?"]),
         ("sim lerning:=true", ["lerning:=true", "Did you mean 'learning'?"]),
-        ("sim base=arm-ekf", ["'base=arm-ekf'", "Write base:=arm-ekf"]),
+        ("sim base=arm-semiparametric", ["'base=arm-semiparametric'", "Write base:=arm-semiparametric"]),
         ("sim seed:=many", ["seed:=many", "Write seed:=0"]),
         ("sim learning:=maybe", ["learning:=maybe", "Write learning:=true"]),
         ("robot plant:=real", ["plant:=real", "Write plant:=sim or plant:=hardware"]),
         ("sim 'namespace:=my robot'", ["namespace:=my robot", "Write namespace:=my_robot"]),
-        ("sim base:=arm-ekg", ["base:=arm-ekg", "Did you mean 'arm-ekf'?"]),
-        ("sim base:=", ["base:=", "the name of a base that ships. Write base:=arm-ekf"]),
-        ("sim robot:=cartpole", ["base:=bases/arm-ekf", "robot 'arm'", "Write robot:=arm"]),
-        ("sim robot:=quadruped", ["base:=bases/arm-ekf", "sensor 'base' is in the spec and not in the base"]),
+        ("sim base:=arm-semiparametrik", ["base:=arm-semiparametrik", "Did you mean 'arm-semiparametric'?"]),
+        ("sim base:=", ["base:=", "the name of a base that ships. Write base:=arm-semiparametric"]),
+        ("sim robot:=cartpole", ["base:=bases/arm-semiparametric", "robot 'arm'", "Write robot:=arm"]),
+        (
+            "sim robot:=quadruped",
+            ["base:=bases/arm-semiparametric", "sensor 'base' is in the spec and not in the base"],
+        ),
         ("sim robot:=amr", ["robot:=amr", "'arm'"]),
         ("sim world:=wild", ["world:=wild", "nominal, random, or JSON", "Write world:=nominal"]),
         ("sim 'world:={\"paylod\": 1}'", ["paylod", "'payload'"]),
@@ -199,7 +202,7 @@ def test_the_robot_of_a_bag_is_checked_as_that_of_a_session_is(starts_nothing, t
 
 def test_a_base_that_ships_is_found_from_another_folder(starts_nothing, monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
-    for base in ("bases/arm-ekf", "arm-ekf"):
+    for base in ("bases/arm-semiparametric", "arm-semiparametric"):
         with pytest.raises(AssertionError, match="a process was started"):
             starts_nothing("sim", f"base:={base}")
 
@@ -207,7 +210,11 @@ def test_a_base_that_ships_is_found_from_another_folder(starts_nothing, monkeypa
 def test_saved_lives_are_evaluated_by_one_command(environment, tmp_path):
     recording, store = recorded_arm(tmp_path), newborn(tmp_path)
     done = up(
-        environment, "evaluate", f"recording:={recording}", f"state_store:={store}", "base:=bases/arm-ekf"
+        environment,
+        "evaluate",
+        f"recording:={recording}",
+        f"state_store:={store}",
+        "base:=bases/arm-semiparametric",
     )
     assert done.returncode == 0, done.stderr[-3000:]
     result = json.loads(next(line for line in done.stdout.splitlines() if line.startswith('{"success"')))

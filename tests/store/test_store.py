@@ -556,6 +556,6 @@ TestAlgebra.settings = settings(
 
 def test_the_pretrained_state_of_a_base_that_ships_is_found_from_any_folder(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    store, reference = parse_reference("bases/arm-ekf/pretrained")
+    store, reference = parse_reference("bases/arm-semiparametric/pretrained")
     assert reference == "main" and store.read_manifest(reference).steps > 1000
     assert list(tmp_path.iterdir()) == []

@@ -89,7 +89,8 @@ def load_agent(config: AgentConfig, spec: RobotSpec) -> RobotAgent:
     """
     if not config.base:
         raise ConfigError(
-            "base is ''; it must be the folder of a base, or the name of a base that ships, such as arm-ekf"
+            "base is ''; it must be the folder of a base, or the name of a base that ships, "
+            "such as arm-semiparametric"
         )
     # Imported here, so that a node starts fast and loads only the modules that its agent needs.
     from wm_robot.adaptation.reading_checks import ReadingChecks

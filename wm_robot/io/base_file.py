@@ -20,7 +20,8 @@ BASE_FOLDERS = (HERE.parents[2] / "bases", HERE.parents[1] / "bases")
 def find_base(folder: str | Path) -> Path:
     """Return the folder of a base: the named one, or the shipped base of that name.
 
-    `arm-ekf` and `bases/arm-ekf` both name a shipped base, from any working folder. A folder that exists comes first.
+    `arm-semiparametric` and `bases/arm-semiparametric` both name a shipped base, from any working folder. A folder
+    that exists comes first.
 
     Raises:
         SnapshotError: If there is no such base; the error lists the available ones.

@@ -21,7 +21,7 @@ class CommandMapFilter:
 
     OFFSET_DEVIATION, MIXING_DEVIATION = 1.0, 0.5
     """Prior deviation of an offset, and of a command in another."""
-    NOISE_FACTOR = 1000.0
+    NOISE_FACTOR = 100.0
     """Factor on the variance of the prediction."""
     HALF_LIFE = 20.0
     """Half-life, in s."""
@@ -37,6 +37,11 @@ class CommandMapFilter:
         deviation = like.new_full((self.num_commands, 1 + self.num_commands), self.MIXING_DEVIATION)
         deviation[:, 0] = self.OFFSET_DEVIATION
         return torch.diag_embed(deviation.square())
+
+    def compute_deviation(self, state: MemoryState, commands: Float[Tensor, "B A"]) -> Float[Tensor, "B A"]:
+        """Compute the deviation of each command that acts, in its unit."""
+        given = torch.cat([torch.ones_like(commands[:, :1]), commands], 1)[:, None, :, None]
+        return (given.mT @ state["map_covariance"] @ given)[..., 0, 0].clamp_min(0).sqrt()
 
     def update(
         self,

@@ -54,8 +54,8 @@ class MappedPrediction(NamedTuple):
     """Derivative of the mean by the command that acts, in its unit."""
 
 
-PredictMapped = Callable[[Tensor], MappedPrediction]
-"""Command map `B A 1+A` → prediction of this step by the first hypothesis under it."""
+PredictMapped = Callable[[Tensor, Tensor, Tensor], MappedPrediction]
+"""Command map `B A 1+A`, deviation of each command that acts `B A`, and physics `B P` → prediction of this step."""
 
 
 class InferenceStep(NamedTuple):

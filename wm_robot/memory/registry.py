@@ -30,6 +30,9 @@ class MemoryFamily:
         return cast("type[Memory]", getattr(importlib.import_module(self.module), self.class_name))
 
 
+DEFAULT_MEMORY = "semiparametric"
+"""Family of a base of which nothing else is said."""
+
 FAMILIES: dict[str, MemoryFamily] = {
     "gru": MemoryFamily("wm_robot.memory.gru", "GruMemory"),
     "kv": MemoryFamily("wm_robot.memory.kv", "KvMemory"),

@@ -25,8 +25,8 @@ class SemiparametricMemory(MultipleModelEkf):
     Each hypothesis of `MultipleModelEkf` has a correction of its prediction (`wm_robot.memory.linear_correction`). It
     explains what no parameter of the physics does, within a few steps.
 
-    Beside the first hypothesis a command map is estimated (`wm_robot.memory.command_map`). Once it predicts better,
-    it is in use for all of them.
+    Beside the hypotheses a command map is estimated (`wm_robot.memory.command_map`), under the nominal physics. Once
+    it predicts better, it is in use for all of them.
 
     The robot begins with the frozen network, and leaves it for the first hypothesis once that predicts with clearly
     less error; it returns as soon as that predicts worse. So it is never worse than frozen weights for longer than
@@ -51,7 +51,8 @@ class SemiparametricMemory(MultipleModelEkf):
     which it no longer is."""
 
     USE_MAP = 0.8
-    """Squared error with the command map, in that of the first hypothesis, below which the map is in use."""
+    """Squared error with the command map, in that of the first hypothesis, below which the map is in use, if it is
+    below that of the frozen network too."""
 
     def __init__(self, *, width: int, outcome: int, dt: float, channels: int, commands: int, size: int = 192):
         """Args:
@@ -69,6 +70,7 @@ class SemiparametricMemory(MultipleModelEkf):
         mean[:, 0] = 0.0
         covariance[:, 0] = self.BIRTH_COVARIANCE * covariance[:, 0]
         weights, weight_covariance = self.linear.make_prior(batch, self.NUM_HYPOTHESES)
+        no_map = like.new_zeros(batch, self.map_filter.num_commands, 1 + self.map_filter.num_commands)
         return state | {
             "physics": mean[:, 0],
             "mean": mean,
@@ -79,21 +81,13 @@ class SemiparametricMemory(MultipleModelEkf):
             "error": like.new_zeros(batch, self.NUM_HYPOTHESES),
             "frozen_error": like.new_zeros(batch),
             "frozen": like.new_ones(batch),
-            **self._make_declared_map(batch),
+            "command_map": no_map,
+            "map": no_map,
+            "map_covariance": self.map_filter.make_prior(like).expand(batch, -1, -1, -1),
+            "map_in_use": like.new_zeros(batch),
             "map_weights": weights[:, 0],
             "map_weight_covariance": weight_covariance[:, 0],
             "map_error": like.new_zeros(batch),
-        }
-
-    def _make_declared_map(self, batch: int) -> MemoryState:
-        """Return the command map of the declared robot, with the covariance of its prior, and not in use."""
-        like, number = self.prior_mean, self.map_filter.num_commands
-        none = like.new_zeros(batch, number, 1 + number)
-        return {
-            "command_map": none,
-            "map": none,
-            "map_covariance": self.map_filter.make_prior(like).expand(batch, -1, -1, -1),
-            "map_in_use": like.new_zeros(batch),
         }
 
     def set_true_physics(self, state: MemoryState, physics: Float[Tensor, "B P"]) -> MemoryState:
@@ -149,7 +143,7 @@ class SemiparametricMemory(MultipleModelEkf):
         after = self._replace_worst(self._order_hypotheses(hypotheses), step.num_updates)
         surprise = torch.where(known[:, 0], step.outcome - step.frozen.mean, 0.0)[:, None]
         frozen_error = self._average_error(state["frozen_error"][:, None], surprise, known)[:, 0]
-        after |= self._select_map(state, after, self._update_map(state, step), frozen_error)
+        after |= self._select_map(state, after, self._update_map(state, step), frozen_error, step.w)
         bound = torch.where(state["frozen"] > 0, self.LEAVE_FROZEN, self.RETURN_TO_FROZEN)
         after |= {
             "physics": after["mean"][:, 0],
@@ -179,7 +173,10 @@ class SemiparametricMemory(MultipleModelEkf):
                 )
             )
         )
-        predicted = step.predict_mapped(state["map"])
+        # Physics that were inferred without the map have explained by themselves what it should.
+        physics = torch.where(in_use[:, None], state["physics"], 0.0)
+        deviation = self.map_filter.compute_deviation(state, step.commands)
+        predicted = step.predict_mapped(state["map"], deviation, physics)
         added = self.linear.predict(correction, predicted.query)
         innovation = torch.where(known, step.outcome[:, None] - predicted.mean[:, None] - added.mean, 0.0)
         noise = self._weigh_noise(predicted.log_variance.exp()[:, None], step)
@@ -210,36 +207,32 @@ class SemiparametricMemory(MultipleModelEkf):
         after: MemoryState,
         found: MemoryState,
         frozen_error: Float[Tensor, "B"],
+        w: Float[Tensor, "B"],
     ) -> MemoryState:
-        """Use the command map once it predicts better, for all hypotheses; forget it where frozen weights are better.
+        """Use the command map once it predicts better, for all hypotheses, until the frozen network is better.
+
+        The first hypothesis begins anew with the physics under which the map was found: others were fitted to what
+        the map explains.
 
         Args:
-            after: The hypotheses.
+            after: The hypotheses, which change.
             found: The map after this step.
         """
         was = state["map_in_use"] > 0
-        begins = ~was & (found["map_error"] < self.USE_MAP * after["error"][:, 0])
-        first = {
-            name: torch.where(expand_like(begins, found[own]), found[own], after[name][:, 0])
-            for name, own in (
-                ("weights", "map_weights"),
-                ("weight_covariance", "map_weight_covariance"),
-                ("error", "map_error"),
-            )
+        bound = torch.minimum(self.USE_MAP * after["error"][:, 0], self.RETURN_TO_FROZEN * frozen_error)
+        begins = ~was & (found["map_error"] < bound) & (w > 0)
+        own = {
+            "mean": torch.zeros_like(after["mean"][:, 0]),
+            "covariance": self.BIRTH_COVARIANCE * self.prior_covariance,
+            "weights": found["map_weights"],
+            "weight_covariance": found["map_weight_covariance"],
+            "error": found["map_error"],
         }
-        in_use = was | begins
-        lost = in_use & (first["error"] > self.RETURN_TO_FROZEN * frozen_error)
-        in_use = in_use & ~lost
-        declared = self._make_declared_map(len(lost))
-        kept = {
-            name: torch.where(expand_like(lost, found[name]), declared[name], found[name])
-            for name in ("map", "map_covariance")
-        }
-        return {
-            **{name: torch.cat([value[:, None], after[name][:, 1:]], 1) for name, value in first.items()},
-            **{name: found[name] for name in ("map_weights", "map_weight_covariance", "map_error")},
-            **kept,
-            "command_map": torch.where(in_use[:, None, None], kept["map"], 0.0),
+        for name, value in own.items():
+            after[name][:, 0] = torch.where(expand_like(begins, after[name][:, 0]), value, after[name][:, 0])
+        in_use = (was | begins) & (after["error"][:, 0] <= self.RETURN_TO_FROZEN * frozen_error)
+        return found | {
+            "command_map": torch.where(in_use[:, None, None], found["map"], 0.0),
             "map_in_use": in_use.to(frozen_error.dtype),
         }
 

@@ -5,7 +5,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from wm_robot.errors import ConfigError, check_at_least
-from wm_robot.memory.registry import find_family
+from wm_robot.memory.registry import DEFAULT_MEMORY, find_family
 from wm_robot.spec import RobotSpec
 
 LOG_VARIANCE_BOUNDS = (-7.0, 6.0)
@@ -27,7 +27,7 @@ class ModelConfig:
     """Control period, in s."""
     servo: tuple[int, ...]
     """For each action, the index of the observation of which it is the set-point, or -1."""
-    memory: str = "ekf"
+    memory: str = DEFAULT_MEMORY
     """Memory family of the lifetime state."""
     width: int = 128
     blocks: int = 1

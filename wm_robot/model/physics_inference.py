@@ -25,8 +25,8 @@ from wm_robot.model.input_layer import make_input_layer
 if TYPE_CHECKING:
     from wm_robot.model.world_model import WorldModel
 
-MAP_STEP = 0.05
-"""Change of a command in the difference quotient, in its unit."""
+MIN_MAP_STEP = 0.05
+"""Least change of a command in a difference quotient, in its unit."""
 
 
 def infer_physics(
@@ -115,25 +115,32 @@ def predict_under_map(
     known: Float[Tensor, "B Rplus1 A"],
     straight: Float[Tensor, "B O"],
     command_map: Float[Tensor, "B A F"],
+    deviation: Float[Tensor, "B A"],
+    physics: Float[Tensor, "B P"],
 ) -> MappedPrediction:
-    """Predict one step by the physics in use under a command map, with the derivative by its command.
+    """Predict one step under a command map, with the derivative by its command.
 
-    The derivative is a difference quotient of the last command, one query for each command.
+    The derivative is a difference quotient of the last command over its deviation, two queries for each command: a
+    motor at its torque limit has no local one.
 
     Args:
+        deviation: Of each command that acts, in its unit.
         straight: Linear change under the map in use, which the result is relative to.
     """
     acting = model.apply_map(command_map, known)
     recent, command = acting[:, :-1], acting[:, -1:]
-    moved = torch.cat([command, command + MAP_STEP * torch.diag(model.command_unit)], 1)
+    size = deviation.clamp_min(MIN_MAP_STEP)
+    apart = torch.diag_embed(size * model.command_unit)
+    moved = torch.cat([command, command + apart, command - apart], 1)
     latent = model.channels.expand(model.encode(obs, recent))
     held = (x[:, None].expand(-1, moved.shape[1], -1) for x in (latent, recent[:, -1]))
     h, linear = make_input_layer(model, state).apply(torch.cat([*held, moved], -1))
     query = model.norms[0](h)
-    read = model.memory_layers[0].open_reader(make_read_state(state, 0))
+    read = model.memory_layers[0].open_reader(make_read_state(state, 0) | {"physics": physics})
     change, spread, _ = model.split_head(model.output_head[0](model.apply_block(0, h, read(query))), state)
     mean = change + linear
-    slope = (mean[:, 1:] - mean[:, :1]) / MAP_STEP
+    more, less = mean[:, 1:].chunk(2, 1)
+    slope = (more - less) / (2 * size[..., None])
     return MappedPrediction(
         mean[:, 0] - straight, spread[:, 0].clamp(*LOG_VARIANCE_BOUNDS), query[:, 0], slope.mT
     )

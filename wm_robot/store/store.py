@@ -276,7 +276,7 @@ class Store:
 def parse_reference(reference: str | Path) -> tuple[Store, str]:
     """Return the store and the reference inside it of a text `FOLDER@REFERENCE`; without `@`, branch `main`.
 
-    `bases/arm-ekf/pretrained` is the store of a base that ships, from any folder.
+    `bases/arm-semiparametric/pretrained` is the store of a base that ships, from any folder.
     """
     folder, at, inside = str(reference).rpartition("@")
     if not at or "/" in inside:

@@ -16,6 +16,7 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from wm_robot.memory.registry import DEFAULT_MEMORY
 from wm_robot.progress import Progress
 from wm_robot_benchmarks.harness.result import Result, Setting, print_result
 from wm_robot_cli.progress import ProgressMeter
@@ -75,7 +76,7 @@ class BasesBench(Bench):
 class MemoryBench(RobotBench, BasesBench):
     """Bench of a robot with a memory."""
 
-    memory: str = "ekf"
+    memory: str = DEFAULT_MEMORY
     """Memory family of the figures."""
 
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from wm_robot.errors import ConfigError, MissingExtraError, SnapshotError
 from wm_robot.evaluation.gap import Comparison
 from wm_robot.memory import registry
+from wm_robot.memory.registry import DEFAULT_MEMORY
 from wm_robot_cli.provenance import read_command, read_commit
 from wm_robot_cli.tables import format_number, make_console, print_table
 
@@ -229,7 +230,7 @@ def _compose_train_command(robot_argument: str, robot: str, variants: list[str],
     commands, train = list[str](), ["wm-robot", "train", robot_argument]
     if families and ends and not there:
         first = families.pop(0)
-        of_family = [] if first == "ekf" else ["--memory", first]
+        of_family = [] if first == DEFAULT_MEMORY else ["--memory", first]
         out = [] if default else ["--out", str(folder)]
         commands.append(shlex.join([*train, "--all", *of_family, *out]))
         ends = [arm for arm in ends if arm not in ("robust", "oracle")]

@@ -165,8 +165,6 @@ class Report:
     """What the film shows of the target."""
     notes: tuple[str, ...] = ()
     """Deviations from the plan, in plain sentences."""
-    second_visits: str = ""
-    """Result of second sessions over many seeds, in a plain sentence."""
 
     @cached_property
     def outcome(self) -> SessionOutcome:

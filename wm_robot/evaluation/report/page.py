@@ -146,7 +146,7 @@ def _write_second_session(report: Report, visit: ReportedSession) -> Iterable[st
         ),
         rows,
     )
-    words = f"{_describe_second_session(woken, visit.runs[1:], report.scale)} {report.second_visits}".strip()
+    words = _describe_second_session(woken, visit.runs[1:], report.scale)
     yield f'<p class="muted">{_escape_text(words)}</p>'
 
 

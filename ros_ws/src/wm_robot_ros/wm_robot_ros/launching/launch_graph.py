@@ -4,7 +4,7 @@
 
     about: One line.
     arguments:
-      base: {default: bases/arm-ekf, names: base, about: folder of the base}
+      base: {default: bases/arm-semiparametric, names: base, about: folder of the base}
     nodes:
       - {name: agent, executable: agent_node, lifecycle: true, parameters: {base: $(base)}}
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from wm_robot.errors import ConfigError, MissingExtraError, SnapshotError, WmRobotError
 from wm_robot.io.base_file import CARD, find_base
+from wm_robot.memory.registry import DEFAULT_MEMORY
 from wm_robot.recording.robot_topics import find_robots_with_actions, select_robot
 from wm_robot.recording.session_file import read_topics
 from wm_robot.robots import load_spec
@@ -55,7 +56,8 @@ def _check_base(named: NamedValue) -> None:
     """Check that the base exists and was made for this robot; the agent checks its weights."""
     if not named.value:
         raise ConfigError(
-            f"it must be the folder of a base, or the name of a base that ships. Write {named.argument}:=arm-ekf"
+            f"it must be the folder of a base, or the name of a base that ships. "
+            f"Write {named.argument}:=arm-semiparametric"
         )
     card, spec = find_base(named.value) / CARD, named.spec
     try:
@@ -73,7 +75,7 @@ def _check_base(named: NamedValue) -> None:
         )
         # The robot's own argument: the name of a spec is no path.
         given = named.values.get("robot", spec.name)
-        own = Path("bases") / f"{spec.name}-ekf"
+        own = Path("bases") / f"{spec.name}-{DEFAULT_MEMORY}"
         use = (
             f"use {named.argument}:={own}"
             if (own / CARD).is_file()
