@@ -3,7 +3,7 @@ import pytest
 pytestmark = pytest.mark.learn
 torch = pytest.importorskip("torch")
 
-from wm_robot.math.extended_kalman import ekf_update
+from wm_robot.math.extended_kalman import ekf_update, reduce_covariance
 
 
 def measured(seed: int = 0, many: int = 20):
@@ -23,9 +23,10 @@ def run(slope, noise, value):
     covariance = torch.eye(5, dtype=torch.float64).expand(2, -1, -1)
     evidence = torch.zeros(2, dtype=torch.float64)
     for j, r, y in zip(slope, noise, value, strict=True):
-        mean, covariance, misfit, log_volume, _ = ekf_update(
+        mean, half_gain, misfit, log_volume, _ = ekf_update(
             mean, covariance, y - (j @ mean[..., None])[..., 0], j, r
         )
+        covariance = reduce_covariance(covariance, half_gain)
         evidence = evidence - 0.5 * misfit.square().sum(-1) - log_volume
     return mean, covariance, evidence
 
@@ -53,8 +54,8 @@ def test_its_likelihood_is_that_of_all_measurements_at_once():
 def test_a_covariance_that_rounding_broke_is_not_finite_and_no_error():
     _, slope, noise, value = measured()
     broken = -10 * torch.eye(5, dtype=torch.float64).expand(2, -1, -1)
-    mean, covariance, misfit, log_volume, _ = ekf_update(
+    mean, half_gain, misfit, log_volume, _ = ekf_update(
         torch.zeros(2, 5, dtype=torch.float64), broken, value[0], slope[0], noise[0]
     )
-    for part in (mean, covariance, misfit, log_volume):
+    for part in (mean, reduce_covariance(broken, half_gain), misfit, log_volume):
         assert not torch.isfinite(part).any()

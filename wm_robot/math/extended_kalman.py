@@ -19,7 +19,8 @@ class EkfEstimate(NamedTuple):
     """Estimate after a measurement."""
 
     mean: Float[Tensor, "... P"]
-    covariance: Float[Tensor, "... P P"]
+    half_gain: Float[Tensor, "... O P"]
+    """Wᵀ, for the covariance P - W Wᵀ; see `reduce_covariance`."""
     whitened_innovation: Float[Tensor, "... O"]
     """Innovation, whitened: unit variance if the covariances of the filter are right."""
     half_log_det: Float[Tensor, "..."]
@@ -45,13 +46,19 @@ def ekf_update(
     Where rounding leaves S not positive definite, the result is not finite.
     """
     across = covariance @ jacobian.mT
-    # P - K S Kᵀ as P - W Wᵀ keeps it symmetric.
     both = torch.cat([innovation[..., None], across.mT], -1)
     total = jacobian @ across + torch.diag_embed(noise_variance)
     white, deviation = whiten(total, both)
     misfit, half_gain = white.split([1, mean.shape[-1]], -1)
     mean = mean + (half_gain.mT @ misfit)[..., 0]
-    covariance = covariance - half_gain.mT @ half_gain
     return EkfEstimate(
-        mean, covariance, misfit[..., 0], deviation.log().sum(-1), total.diagonal(dim1=-2, dim2=-1)
+        mean, half_gain, misfit[..., 0], deviation.log().sum(-1), total.diagonal(dim1=-2, dim2=-1)
     )
+
+
+def reduce_covariance(
+    covariance: Float[Tensor, "... P P"], half_gain: Float[Tensor, "... O P"]
+) -> Float[Tensor, "... P P"]:
+    """Return the covariance after a measurement; a half gain of zero leaves it unchanged, to the bit."""
+    # P - K S Kᵀ as P - W Wᵀ keeps it symmetric.
+    return covariance - half_gain.mT @ half_gain

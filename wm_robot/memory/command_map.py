@@ -62,14 +62,20 @@ class CommandMapFilter:
         covariance = state["map_covariance"]
         reach = (covariance @ given[:, None, :, None])[..., 0]
         spread = (reach * given[:, None]).sum(-1)
-        slope = predicted.jacobian
-        total = (slope * spread[:, None]) @ slope.mT + torch.diag_embed(self.NOISE_FACTOR * variance)
-        bound = self.MAX_INNOVATION * total.diagonal(dim1=1, dim2=2).sqrt()
+        slope, noise = predicted.jacobian, self.NOISE_FACTOR * variance
+        bound = self.MAX_INNOVATION * ((slope.square() @ spread[..., None])[..., 0] + noise).sqrt()
         clipped = torch.maximum(torch.minimum(innovation, bound), -bound)
-        white, _ = whiten(total, torch.cat([clipped[..., None], slope], -1))
-        misfit, reached = white.split([1, slope.shape[-1]], -1)
-        step = (reached * misfit).sum(1)
-        certainty = torch.minimum(reached.square().sum(1), 0.999 / spread.clamp_min(1e-9))
+        # Jᵀ S⁻¹ of S = J D Jᵀ + R is D^-½ (I + D^½ Jᵀ R⁻¹ J D^½)⁻¹ D^½ Jᵀ R⁻¹, with a row for each command; S has
+        # one for each channel.
+        deviation = spread.clamp_min(1e-9).sqrt()
+        whitened = slope / noise.sqrt()[..., None] * deviation[:, None]
+        evidence = whitened.mT @ whitened
+        toward = whitened.mT @ (clipped / noise.sqrt())[..., None]
+        unit = torch.eye(self.num_commands, dtype=slope.dtype, device=slope.device).expand_as(evidence)
+        inverse, _ = whiten(unit + evidence, unit)
+        step = (inverse.mT @ (inverse @ toward))[..., 0] / deviation
+        reached = (inverse * (inverse @ evidence)).sum(1) / deviation.square()
+        certainty = torch.minimum(reached, 0.999 / spread.clamp_min(1e-9))
         covariance = covariance - certainty[..., None, None] * reach[..., None] * reach[..., None, :]
         prior = self.make_prior(commands)
         return {

@@ -5,7 +5,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from wm_robot.math.extended_kalman import ekf_update
+from wm_robot.math.extended_kalman import ekf_update, reduce_covariance
 from wm_robot.memory.memory import (
     HypothesisPrediction,
     InferenceStep,
@@ -109,7 +109,7 @@ class MultipleModelEkf(PhysicsMemory):
         """See `PhysicsInference.infer_physics`; the number of updates decides which hypothesis is replaced."""
         sensed = step.predict_hypotheses(state["mean"])
         filtered, _ = self._filter_hypotheses(state, sensed, step)
-        after = self._replace_worst(self._order_hypotheses(filtered), step.num_updates)
+        after = self._replace_worst(self._order_hypotheses(filtered, step.w), step.num_updates, step.w)
         return StepPrediction(sensed.mean[:, 0], sensed.log_variance[:, 0]), keep_unseen(
             state, after | {"physics": after["mean"][:, 0]}, step.w
         )
@@ -121,7 +121,7 @@ class MultipleModelEkf(PhysicsMemory):
         step: InferenceStep,
         extra_variance: Tensor | float = 0.0,
     ) -> tuple[MemoryState, Float[Tensor, "B K O"]]:
-        """Update the filter of each hypothesis.
+        """Update the filter of each hypothesis. Rows of weight 0 keep their covariance, to the bit.
 
         Args:
             extra_variance: Variance of the prediction from other causes than noise and physics.
@@ -135,20 +135,24 @@ class MultipleModelEkf(PhysicsMemory):
         # A factor of NaN is an error.
         noise = self.VARIANCE_FACTOR * sensed.log_variance.exp() / w + extra_variance
         noise = torch.where(known, noise, 1.0)
-        drifted = self._inflate_covariance(state["covariance"], self.DRIFT_RATE * self.dt)
+        # All that changes a covariance is 0 where nothing may: a selection would copy the largest part of the state.
+        drift = torch.where(w > 0, self.DRIFT_RATE * self.dt, 0.0)[..., None]
+        drifted = self._inflate_covariance(state["covariance"], drift)
         found = ekf_update(state["mean"], drifted, innovation, slope, noise)
         surprise = found.whitened_innovation.square()
         mean_surprise = surprise.mean(-1) if step.measured is None else average_known(surprise, known)
         doubt = (self.FADING_RATE * (mean_surprise / self.FADING_THRESHOLD - 1).clamp_min(0)).clamp_max(
             self.MAX_FADING
         )
-        covariance = self._inflate_covariance(found.covariance, doubt[..., None, None])
         likelihood = -0.5 * surprise.clamp_max(self.MAX_INNOVATION**2).sum(-1) - found.half_log_det
         score = self._fade * state["score"] + likelihood
 
         sound = torch.isfinite(found.mean).all(-1) & torch.isfinite(score)
         mean = torch.where(sound[..., None], torch.clamp(found.mean, self.low, self.high), state["mean"])
-        covariance = torch.where(sound[..., None, None], covariance, state["covariance"])
+        half_gain = torch.where(sound[..., None, None], found.half_gain, 0.0)
+        covariance = self._inflate_covariance(
+            reduce_covariance(drifted, half_gain), torch.where(sound, doubt, 0.0)[..., None, None]
+        )
         score = torch.where(
             sound, score, state["score"] - self.NEW_HYPOTHESIS_PENALTY - self.SWITCH_THRESHOLD
         )
@@ -176,19 +180,24 @@ class MultipleModelEkf(PhysicsMemory):
         """Indices of bimodal parameters."""
         return torch.isfinite(self.reflection_sum).nonzero()[:, 0]
 
-    def _order_hypotheses(self, hypotheses: MemoryState) -> MemoryState:
-        """Order what belongs to each hypothesis, `B K …`, with the one in use first."""
+    def _order_hypotheses(self, hypotheses: MemoryState, w: Float[Tensor, "B"]) -> MemoryState:
+        """Order what belongs to each hypothesis, `B K …`, with the one in use first; in rows of positive weight."""
         score = hypotheses["score"]
         best = score.argmax(1, keepdim=True)
         sure = score.gather(1, best) - score[:, :1] > self.SWITCH_THRESHOLD
-        first = torch.where(sure, best, 0)
+        first = torch.where(sure & (w > 0)[:, None], best, 0)
         index = torch.arange(score.shape[1], device=score.device).expand_as(score)
         order = torch.cat([first, index.scatter(1, first, 0)[:, 1:]], 1)
         rows = torch.arange(len(score), device=score.device)[:, None]
         return {name: value[rows, order] for name, value in hypotheses.items()}
 
-    def _replace_worst(self, hypotheses: MemoryState, num_updates: Tensor) -> MemoryState:
-        """Replace the worst hypothesis. Kinds alternate: three reflected, one with wide covariance, one prior."""
+    def _replace_worst(
+        self, hypotheses: MemoryState, num_updates: Tensor, w: Float[Tensor, "B"]
+    ) -> MemoryState:
+        """Replace the worst hypothesis in rows of positive weight; the arrays that are given change.
+
+        Kinds alternate: three reflected, one with wide covariance, one prior.
+        """
         mean, covariance, score = (hypotheses[name] for name in ("mean", "covariance", "score"))
         rows = torch.arange(len(mean), device=mean.device)
         worst = 1 + score[:, 1:].argmin(1)
@@ -209,11 +218,10 @@ class MultipleModelEkf(PhysicsMemory):
             "covariance": open_to,
             "score": score[:, 0] - self.NEW_HYPOTHESIS_PENALTY,
         }
-        after = {}
         for name, value in hypotheses.items():
-            after[name] = value.clone()
-            after[name][rows, worst] = new[name]
-        return after
+            seen = expand_like(w > 0, new[name])
+            value[rows, worst] = torch.where(seen, new[name], value[rows, worst])
+        return hypotheses
 
     def _make_newborn(self, hypotheses: MemoryState, is_prior: Bool[Tensor, "B"]) -> MemoryState:
         """Return what belongs to a new hypothesis: that of the one in use, or of the initial state."""
@@ -221,9 +229,17 @@ class MultipleModelEkf(PhysicsMemory):
 
 
 def keep_unseen(before: MemoryState, after: MemoryState, w: Float[Tensor, "B"]) -> MemoryState:
-    """Return the state after a step, and the state before it in rows of weight 0."""
+    """Return the state after a step, and the state before it in rows of weight 0.
+
+    The covariance of the hypotheses is not compared: the steps of the filter keep it.
+    """
     seen = w > 0
-    return {name: torch.where(expand_like(seen, value), value, before[name]) for name, value in after.items()}
+    kept = {
+        name: torch.where(expand_like(seen, value), value, before[name])
+        for name, value in after.items()
+        if name != "covariance"
+    }
+    return kept | {"covariance": after["covariance"]}
 
 
 def average_known(values: Float[Tensor, "B K O"], known: Tensor) -> Float[Tensor, "B K"]:

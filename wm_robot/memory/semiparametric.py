@@ -140,7 +140,7 @@ class SemiparametricMemory(MultipleModelEkf):
         )
         hypotheses |= {"weights": updated.weights, "weight_covariance": updated.covariance}
         hypotheses["error"] = self._average_error(state["error"], innovation, known)
-        after = self._replace_worst(self._order_hypotheses(hypotheses), step.num_updates)
+        after = self._replace_worst(self._order_hypotheses(hypotheses, step.w), step.num_updates, step.w)
         surprise = torch.where(known[:, 0], step.outcome - step.frozen.mean, 0.0)[:, None]
         frozen_error = self._average_error(state["frozen_error"][:, None], surprise, known)[:, 0]
         after |= self._select_map(state, after, self._update_map(state, step), frozen_error, step.w)

@@ -5,10 +5,8 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-# Registers the operator that is replaced below; memory families are loaded one by one.
-import wm_robot.math.cholesky  # noqa: F401
 from wm_robot.memory.lifetime_state import RESIDUAL_PREFIX, LifetimeState, map_values
 from wm_robot.memory.state_arrays import Arrays, ArrayState
 from wm_robot.model.backend import Prediction
@@ -16,11 +14,11 @@ from wm_robot.model.onnx_backend import NEXT_STATE_PREFIX, PREDICTION_OUTPUTS, O
 from wm_robot.model.onnx_session import STATE_PREFIX, compute_max_difference
 from wm_robot.model.torch_backend import TorchBackend, to_array, to_arrays
 from wm_robot.model.world_model import WorldModel
+from wm_robot.training.export.elimination import ELIMINATIONS
 from wm_robot.training.export.plan_iteration import MAX_DIFFERENCE_RATIO, PERTURBATION
 from wm_robot.training.export.torch_exporter import export_function
 from wm_robot.types import Step
 
-aten = torch.ops.aten
 RUN_STEPS = 20
 """Steps of a run in which a graph continues from its own states."""
 NUM_ROUNDINGS = 32
@@ -56,12 +54,7 @@ class UpdateStepExport:
             self._update_flat,
             self._make_example(num_rows),
             (*PREDICTION_OUTPUTS, *(NEXT_STATE_PREFIX + name for name in self._updated_keys)),
-            decompositions={
-                torch.ops.wm_robot.whitened.default: _unroll_whitened,
-                aten.linalg_cholesky_ex.default: _unroll_cholesky,
-                aten.linalg_solve_triangular.default: _unroll_triangular_solve,
-                aten.cholesky_solve.default: _unroll_cholesky_solve,
-            },
+            decompositions=ELIMINATIONS,
         )
 
     def make_initial_arrays(self) -> Arrays:
@@ -256,61 +249,3 @@ def _compute_max_pair_difference(pairs: Iterable[tuple[np.ndarray, np.ndarray]])
 
 def _add_state_prefix(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return {STATE_PREFIX + name: value for name, value in state.items()}
-
-
-def _unroll_whitened(matrix: Tensor, right: Tensor) -> tuple[Tensor, Tensor]:
-    """Replace `math.cholesky_or_nan.whitened` by unrolled elimination: ONNX lacks it, the matrices are small.
-    Completed columns stay: for about 12 rows their arithmetic is cheaper than a slice. Rows are divided by the roots
-    of their pivots at the end, all at once."""
-    size, rows, pivots = matrix.shape[-1], [], []
-    rest = torch.cat([matrix, right], -1)
-    for j in range(size):
-        row, column = rest[..., j : j + 1, :], rest[..., j : j + 1]
-        pivot = row[..., j : j + 1]
-        rows.append(row)
-        pivots.append(pivot)
-        if j + 1 < size:
-            # The remaining matrix is symmetric.
-            rest = rest - column @ (row / pivot)
-    deviation = torch.cat(pivots, -2).sqrt()
-    return torch.cat(rows, -2)[..., size:] / deviation, deviation[..., 0]
-
-
-def _unroll_cholesky(
-    matrix: Tensor, *, upper: bool = False, check_errors: bool = False
-) -> tuple[Tensor, Tensor]:
-    """Replace `linalg.cholesky_ex`; a failure gives NaN."""
-    assert not upper
-    columns, rest = [], matrix
-    for j in range(matrix.shape[-1]):
-        column = rest[..., :1] * torch.rsqrt(rest[..., :1, :1])
-        columns.append(nn.functional.pad(column, (0, 0, j, 0)))
-        below = column[..., 1:, :]
-        rest = rest[..., 1:, 1:] - below * below.mT
-    return torch.cat(columns, -1), torch.zeros(matrix.shape[:-2], dtype=torch.int32)
-
-
-def _unroll_triangular_solve(
-    factor: Tensor, right: Tensor, *, upper: bool, left: bool = True, unitriangular: bool = False
-) -> Tensor:
-    """Replace `linalg.solve_triangular`."""
-    assert left
-    if upper:
-        turned = factor.flip(-2, -1), right.flip(-2)
-        return _unroll_triangular_solve(*turned, upper=False, unitriangular=unitriangular).flip(-2)
-    rows, rest = [], right
-    for j in range(factor.shape[-1]):
-        row = rest[..., :1, :]
-        if not unitriangular:
-            row = row / factor[..., j : j + 1, j : j + 1]
-        rows.append(row)
-        rest = rest[..., 1:, :] - factor[..., j + 1 :, j : j + 1] * row
-    return torch.cat(rows, -2)
-
-
-def _unroll_cholesky_solve(right: Tensor, factor: Tensor, upper: bool = False) -> Tensor:
-    """Replace `cholesky_solve`."""
-    assert not upper
-    return _unroll_triangular_solve(
-        factor.mT, _unroll_triangular_solve(factor, right, upper=False), upper=True
-    )
