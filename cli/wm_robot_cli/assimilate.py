@@ -6,18 +6,21 @@ from typing import TYPE_CHECKING, Annotated
 
 import tyro
 
-from wm_robot.errors import ConfigError, MissingExtraError, SnapshotError
+from wm_robot.errors import ConfigError, SnapshotError
+from wm_robot_cli.recording_inputs import (
+    RecordingPaths,
+    check_recordings,
+    compute_recording_digest,
+    load_base_and_spec,
+)
 from wm_robot_cli.tables import print_rows
 from wm_robot_cli.values import JsonFlag
 
 if TYPE_CHECKING:
     from wm_robot.evaluation.acceptance import AcceptanceResult
-    from wm_robot.model.base import Base
-    from wm_robot.spec import RobotSpec
 
 StateReference = Annotated[str, tyro.conf.Positional]
 StateReferences = Annotated[tuple[str, ...], tyro.conf.Positional]
-RecordingPaths = Annotated[tuple[Path, ...], tyro.conf.Positional]
 
 
 def assimilate_recordings(
@@ -57,13 +60,13 @@ def assimilate_recordings(
     from wm_robot.store.names import check_name
     from wm_robot.store.store import parse_reference
 
-    _check_recordings(recordings=recordings, own=own)
+    check_recordings(recordings=recordings, own=own)
     base = find_base(base)
     store, reference = parse_reference(state)
     head = store.resolve(reference)
     check_same_base(base, store.manifests.read(head).base_digest, state)
     target = reference if dry_run else check_name(branch or reference)
-    loaded, spec = _load_base_and_spec(base)
+    loaded, spec = load_base_and_spec(base, "wm-robot state assimilate")
     before = load_lifetime_state(store, head, loaded, spec)
     theirs, mine = load_recordings(recordings, spec, robot), load_recordings(own, spec, own_robot)
     after, verdict = try_assimilation(
@@ -78,7 +81,9 @@ def assimilate_recordings(
         )
     saved = None
     if not dry_run:
-        note = "assimilated " + ", ".join(f"{path.name} {_compute_digest(path)[:12]}" for path in recordings)
+        note = "assimilated " + ", ".join(
+            f"{path.name} {compute_recording_digest(path)[:12]}" for path in recordings
+        )
         saved = save_lifetime_state(store, target, after, loaded, spec, [head], note, verdict.to_dict())
     if as_json:
         print(json.dumps({"accepted": True, "snapshot": saved, **verdict.to_dict()}))
@@ -117,7 +122,7 @@ def pool_states(
     from wm_robot.sharing.pool import merge_lifetime_states
     from wm_robot.store.store import parse_reference
 
-    _check_recordings(replay=replay)
+    check_recordings(replay=replay)
     base = find_base(base)
     target, branch = parse_reference(into)
     if branch in target.read_branches():
@@ -131,7 +136,7 @@ def pool_states(
         )
     for name, (store, head) in zip(states, sources, strict=True):
         check_same_base(base, store.manifests.read(head).base_digest, name)
-    loaded, spec = _load_base_and_spec(base)
+    loaded, spec = load_base_and_spec(base, "wm-robot state pool")
     state = merge_lifetime_states(
         loaded.model, [load_lifetime_state(store, head, loaded, spec) for store, head in sources]
     )
@@ -147,54 +152,9 @@ def pool_states(
         print(f"branch '{branch}' starts at {saved[:12]} in {target.folder}, with {len(parents)} parents")
 
 
-def _check_recordings(**given: tuple[Path, ...]) -> None:
-    """Reject missing recordings before anything is loaded.
-
-    Args:
-        given: Paths by the argument that contains them.
-    """
-    from wm_robot.recording.recording_path import check_recording
-
-    for argument, paths in given.items():
-        for path in paths:
-            check_recording(path, argument)
-
-
 def _print_result(result: "AcceptanceResult") -> None:
     rows = [
         {"world": "the other's", "error before": result.other_before, "after": result.other_after},
         {"world": "its own", "error before": result.own_before, "after": result.own_after},
     ]
     print_rows(rows, as_json=False)
-
-
-def _load_base_and_spec(folder: Path) -> "tuple[Base, RobotSpec]":
-    try:
-        import torch
-    except ImportError as error:
-        raise MissingExtraError("wm-robot state assimilate", "learn") from error
-    from wm_robot.model.base import load_base
-    from wm_robot.robots import load_spec
-
-    torch.set_num_threads(1)
-    loaded = load_base(folder)
-    spec = load_spec(loaded.manifest["robot"])
-    loaded.check_spec(spec)
-    return loaded, spec
-
-
-def _compute_digest(path: Path) -> str:
-    from wm_robot.io.durable import compute_digest
-
-    if path.is_dir():
-        return compute_digest("".join(_compute_digest(file) for file in _list_files(path)).encode())
-    return compute_digest(path.read_bytes())
-
-
-def _list_files(folder: Path) -> list[Path]:
-    """List the episode files of a folder, or the files of a bag."""
-    if episodes := sorted(folder.glob("*.parquet")):
-        return episodes
-    from wm_robot.recording.rosbag import list_bag_files
-
-    return list_bag_files(folder)

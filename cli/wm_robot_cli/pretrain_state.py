@@ -110,6 +110,7 @@ def run_curriculum(
     from wm_robot.agent.agent import Agent
     from wm_robot.agent.onnx_files import load_functions
     from wm_robot.model.torch_backend import to_tensors
+    from wm_robot.store.store import PRETRAINED_NOTE
     from wm_robot.tasks import make_reward
     from wm_robot.training.competence import CompetenceEstimator
     from wm_robot_sim.robot import SimRobot
@@ -177,7 +178,7 @@ def run_curriculum(
         return rows
     # An existing one is replaced: the same command can create it again.
     shutil.rmtree(folder / STATE_FOLDER, ignore_errors=True)
-    digest = agent.save(folder / STATE_FOLDER, note="pretrained")
+    digest = agent.save(folder / STATE_FOLDER, note=PRETRAINED_NOTE)
     _write_record(folder / STATE_FOLDER / RECORD_FILE, base, digest, rows, seed)
     (folder / FAILED_RECORD_FILE).unlink(missing_ok=True)
     print(f"pretrained state {digest[:12]} in {folder / STATE_FOLDER}: {now} steps")

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import tyro
 
 from wm_robot.errors import ConfigError, SnapshotError
-from wm_robot_cli import assimilate, save, ship, state_diff
+from wm_robot_cli import assimilate, migrate, save, ship, state_diff
 from wm_robot_cli.tables import print_rows
 from wm_robot_cli.values import Count, CountOrZero, JsonFlag
 
@@ -320,4 +320,5 @@ STATE_VERBS: dict[str, Callable[..., Any]] = {
     "export": ship.export_state_folder,
     "assimilate": assimilate.assimilate_recordings,
     "pool": assimilate.pool_states,
+    "migrate": migrate.migrate_state,
 }

@@ -12,17 +12,15 @@ torch = pytest.importorskip("torch")
 pytest.importorskip("mujoco")
 pytest.importorskip("pyarrow")
 
-from wm_robot.adaptation.context_bank import ContextBank
+from tests.cli.arm_recordings import episode_of, save_lived, write_recording
 from wm_robot.model.base import load_base
 from wm_robot.model.torch_backend import TorchBackend
-from wm_robot.recording.episode_file import read_episode, write_episode
-from wm_robot.recording.episode_origin import EpisodeOrigin
+from wm_robot.recording.episode_file import read_episode
 from wm_robot.robots import load_spec
-from wm_robot.sharing.assimilate import RecordedSteps, replay_recordings
 from wm_robot.store.store import Store
 from wm_robot.types import Episode
-from wm_robot_cli.assimilate import _compute_digest
 from wm_robot_cli.main import main
+from wm_robot_cli.recording_inputs import compute_recording_digest
 from wm_robot_sim.rollouts import collect_trajectories
 from wm_robot_sim.worlds import DomainRandomization
 
@@ -39,31 +37,11 @@ def arms(tmp_path_factory):
     lives = collect_trajectories(
         spec, num_trajectories=2, num_steps=STEPS, seed=5, held_out=True, worlds=worlds
     )
-    episodes = []
-    for row, name in enumerate(("light", "heavy")):
-        episode = Episode(
-            stamp=np.arange(STEPS + 1) * 20_000_000,
-            obs=lives.obs[row],
-            action=lives.action[row],
-            initial_action=lives.initial_action[row],
-            reward=np.full(STEPS, np.nan),
-            goal=np.zeros((STEPS + 1, 0)),
-            valid=np.ones(STEPS, bool),
-        )
-        episodes.append(episode)
-        write_episode(folder / f"{name}.parquet", episode, EpisodeOrigin.from_robot(spec))
+    episodes = [episode_of(lives, row) for row in range(2)]
+    for name, episode in zip(("light", "heavy"), episodes, strict=True):
+        write_recording(folder / f"{name}.parquet", episode)
     base = load_base(BASE)
-    backend, stretch = TorchBackend(base.model), RecordedSteps.from_episode(episodes[0], spec)
-    state = replay_recordings(
-        backend,
-        ContextBank(backend).initial_state(initial_action=stretch.initial_action),
-        [stretch.select_steps(0, 300)],
-    )
-    Store(folder / "lives").save(
-        {name: np.ascontiguousarray(value) for name, value in state.flatten().items()},
-        base_digest=base.digest,
-        spec_digest=spec.compute_digest(),
-    )
+    save_lived(folder / "lives", base, TorchBackend(base.model), [episode_of(lives, 0, stop=300)])
     return folder
 
 
@@ -118,7 +96,7 @@ def test_what_ros2_bag_recorded_is_taken_over_as_episode_files_are(arms, capsys,
         given = ("assimilate", f"{arms}/lives", theirs, "--own", mine, "--dry-run", "--json")
         told.append(asked(arms, *given, capsys=capsys))
     assert told[0] == told[1] and json.loads(told[0])["accepted"]
-    digests = {_compute_digest(tmp_path / name) for name in ("light", "heavy")}
+    digests = {compute_recording_digest(tmp_path / name) for name in ("light", "heavy")}
     assert len(digests) == 2
 
 
@@ -151,7 +129,7 @@ def test_a_recording_of_another_robot_is_refused(arms, capsys, tmp_path):
         goal=np.zeros((3, 0)),
         valid=np.ones(2, bool),
     )
-    write_episode(tmp_path / "other.parquet", episode, EpisodeOrigin.from_robot(spec))
+    write_recording(tmp_path / "other.parquet", episode, spec)
     own = arms / "light.parquet"
     why = asked(
         arms, "assimilate", f"{arms}/lives", tmp_path / "other.parquet", "--own", own, capsys=capsys, code=2

@@ -117,7 +117,7 @@ class ContextBank:
         mean, log_variance = (
             np.concatenate([now[:, None], each], 1) for now, each in zip(prediction, slots, strict=True)
         )
-        likelihood, misfits = self._compute_likelihood(mean, log_variance, step)
+        likelihood, misfits = self.compute_likelihood(mean, log_variance, step)
         now, others, misfit = likelihood[:, 0], likelihood[:, 1:], misfits[:, 0]
         bank, switched, best = self._update_evidence(bank, seen, now, others, misfit)
         after = replace(updated, bank=bank)
@@ -278,7 +278,7 @@ class ContextBank:
         )
         return map_values(lambda x: x.reshape(-1, count, x.shape[-1]), expected)
 
-    def _compute_likelihood(
+    def compute_likelihood(
         self,
         mean: Float[np.ndarray, "*B O"],
         log_variance: Float[np.ndarray, "*B O"],

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -43,6 +44,7 @@ def save_lifetime_state(
     parents: Sequence[str],
     note: str,
     metrics: Mapping[str, float],
+    origin: Mapping[str, Any] | None = None,
 ) -> str:
     """Save a lifetime state; return the snapshot's digest. See `Store.save`."""
     return store.save(
@@ -53,4 +55,5 @@ def save_lifetime_state(
         parents=parents,
         metrics=metrics,
         note=note,
+        origin=origin,
     ).digest

@@ -7,6 +7,7 @@ import numpy as np
 import torch
 from jaxtyping import Float
 
+from wm_robot.errors import SpecError
 from wm_robot.evaluation.adaptation import HORIZON
 from wm_robot.memory.state_arrays import ArrayState
 from wm_robot.model.backend import ModelBackend
@@ -103,15 +104,35 @@ def split_held_out(stretches: Sequence[RecordedSteps]) -> tuple[list[RecordedSte
     return lived, kept
 
 
+def select_long_stretches(stretches: Sequence[RecordedSteps]) -> list[RecordedSteps]:
+    """Select the stretches that have steps left after `SETTLE_STEPS`.
+
+    Raises:
+        SpecError: If no stretch is long enough.
+    """
+    least = SETTLE_STEPS + HORIZON + 1
+    found = [each for each in stretches if each.num_steps >= least]
+    if not found:
+        raise SpecError(f"no episode in the recordings has {least} steps. Record for longer")
+    return found
+
+
 def compute_mean_error(
     model: WorldModel,
     backend: ModelBackend[np.ndarray],
     state: ArrayState,
     stretches: Sequence[RecordedSteps],
+    unit: torch.Tensor | None = None,
 ) -> float:
-    """Compute the mean of `compute_errors` from `SETTLE_STEPS` steps on. Each stretch starts from the given state."""
+    """Compute the mean of `compute_errors` from `SETTLE_STEPS` steps on. Each stretch starts from the given state.
+
+    Args:
+        unit: See `compute_errors`.
+    """
     found = [
-        compute_errors(model, backend, state, each)[:, SETTLE_STEPS // PREDICTION_INTERVAL :].ravel()
+        compute_errors(model, backend, state, each, unit=unit)[
+            :, SETTLE_STEPS // PREDICTION_INTERVAL :
+        ].ravel()
         for each in stretches
     ]
     return float(np.nanmean(np.concatenate(found)))
@@ -124,11 +145,16 @@ def compute_errors(
     state: ArrayState,
     stretch: RecordedSteps,
     progress: Progress = ignore_progress,
+    unit: torch.Tensor | None = None,
 ) -> Float[np.ndarray, "B K"]:
     """Compute the squared error `HORIZON` steps ahead, every `PREDICTION_INTERVAL` steps of a stretch, with updates.
 
-    Unit: the one-step change; mean over the channels with a reading. NaN where a step within the horizon is invalid.
+    Mean over the channels with a reading. NaN where a step within the horizon is invalid.
+
+    Args:
+        unit: Unit of each channel, `O`; the base's one-step change by default.
     """
+    unit = model.change_std if unit is None else unit
     replay, found = RecordingReplay(wrap_backend(backend, state), state, stretch), []
     obs, action, valid = map(torch.from_numpy, (stretch.obs, stretch.action, stretch.valid))
     for t in range(stretch.num_steps - HORIZON + 1):
@@ -136,7 +162,7 @@ def compute_errors(
             ahead, now = slice(t, t + HORIZON), to_tensors(replay.state.model_part())
             sensed = torch.from_numpy(replay.obs)
             mean, _ = model.imagine(now, model.observe(now, sensed), action[:, None, ahead])
-            error = model.channels.subtract(mean[:, 0, -1], obs[:, t + HORIZON]) / model.change_std
+            error = model.channels.subtract(mean[:, 0, -1], obs[:, t + HORIZON]) / unit
             known = valid[:, ahead].all(1)
             found.append(torch.where(known, error.square().nanmean(-1), torch.nan))
         replay.update_state()

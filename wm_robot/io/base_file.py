@@ -59,13 +59,22 @@ def check_same_base(folder: Path, expected_digest: str, state_reference: str) ->
     found = _read_digest(folder)
     if found in (expected_digest, ""):
         return
-    near = (path for place in (*BASE_FOLDERS, folder.parent) for path in sorted(place.glob(f"*/{CARD}")))
-    right = next((card.parent for card in near if _read_digest(card.parent) == expected_digest), None)
+    right = find_base_by_digest(expected_digest, folder.parent)
     raise SnapshotError(
         f"{state_reference} and base {folder} do not belong together: it was learned with base "
         f"{expected_digest[:12]}, and this is {found[:12]}. "
         + (f"Use: --base {right}" if right else "No shipped or nearby base matches; name its folder")
     )
+
+
+def find_base_by_digest(digest: str, nearby: Path) -> Path | None:
+    """Return the folder of the base with a digest, of those that ship and those in a folder; None for none.
+
+    Args:
+        nearby: Folder of bases.
+    """
+    cards = (path for place in (*BASE_FOLDERS, nearby) for path in sorted(place.glob(f"*/{CARD}")))
+    return next((card.parent for card in cards if _read_digest(card.parent) == digest), None)
 
 
 def _read_digest(folder: Path) -> str:

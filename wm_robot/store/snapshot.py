@@ -45,7 +45,8 @@ class Snapshot:
     created: str = ""
     """Wall clock, for display; nothing depends on it."""
     origin: Mapping[str, Any] = field(default_factory=dict)
-    """Of a root imported from another store: the snapshot there, its parents, and the data that came with it."""
+    """Of a root: what it was made from. An imported one names the snapshot in the other store, its parents, and the
+    data that came with it; a migrated one the snapshot of the earlier base, the recordings, and what was lost."""
 
     def encode(self) -> bytes:
         """Return the manifest's bytes: equal snapshots have equal ones."""
@@ -119,7 +120,7 @@ def create_snapshot(state: StateArrays, content: bytes, **fields: Any) -> Snapsh
 
     Args:
         content: Of the tensors' file.
-        fields: Parents, digests, sequence, metrics and note of the `Snapshot`.
+        fields: Parents, digests, sequence, metrics, note and origin of the `Snapshot`.
 
     Raises:
         SnapshotError: If a metric is not finite.

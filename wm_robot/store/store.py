@@ -18,6 +18,7 @@ Operations that only read write nothing at all, so that a store can be read on a
 
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from safetensors.numpy import save
@@ -37,6 +38,8 @@ DEFAULT_BRANCH = "main"
 """Default branch."""
 PRETRAINED_STORE = "pretrained"
 """Store next to a base, with a pretrained lifetime state; see `wm-robot pretrain-state`."""
+PRETRAINED_NOTE = "pretrained"
+"""Note of its snapshot."""
 
 
 class Store:
@@ -77,12 +80,14 @@ class Store:
         parents: Sequence[str] | None = None,
         metrics: Mapping[str, float] | None = None,
         note: str = "",
+        origin: Mapping[str, Any] | None = None,
     ) -> Snapshot:
         """Write a snapshot; when this returns, it survives a power cut.
 
         Args:
             branch: Branch to move to the snapshot; created if there is none of that name.
             parents: Snapshots from which it continues; the branch's last one by default.
+            origin: Of a state without parents; see `Snapshot`.
 
         Raises:
             SnapshotError: If a number is not finite, since such a state cannot be continued; a parent is not here;
@@ -113,6 +118,7 @@ class Store:
                 sequence=1 + max(sequences, default=0),
                 metrics=dict(metrics or {}),
                 note=note,
+                origin=dict(origin or {}),
             )
             self.commit(snapshot, content, branch)
         return snapshot

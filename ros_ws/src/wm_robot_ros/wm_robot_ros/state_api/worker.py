@@ -9,7 +9,7 @@ import json
 import os
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +17,13 @@ import numpy as np
 import torch
 
 from wm_robot.agent.saved_lifetime import load_lifetime_state, load_model_backend, save_lifetime_state
-from wm_robot.errors import SnapshotError, SpecError, WmRobotError
-from wm_robot.evaluation.acceptance import SETTLE_STEPS, compute_mean_error, split_held_out, try_assimilation
-from wm_robot.evaluation.adaptation import HORIZON
+from wm_robot.errors import SnapshotError, WmRobotError
+from wm_robot.evaluation.acceptance import (
+    compute_mean_error,
+    select_long_stretches,
+    split_held_out,
+    try_assimilation,
+)
 from wm_robot.io.base_file import find_base
 from wm_robot.memory.state_arrays import ArrayState
 from wm_robot.model.backend import ModelBackend, Prediction
@@ -29,7 +33,7 @@ from wm_robot.robots import load_spec
 from wm_robot.sharing.assimilate import RecordedSteps
 from wm_robot.spec import RobotSpec
 from wm_robot.store.store import Store
-from wm_robot.types import Episode, Step
+from wm_robot.types import Step
 
 WORKER_NICENESS = 19
 PROGRESS_INTERVAL = 0.2
@@ -107,7 +111,7 @@ def evaluate_states(
     place = Store(store)
     heads = [place.resolve(reference) for reference in references]
     episodes = load_recordings([Path(path) for path in recordings], spec, robot)
-    stretches = _select_long_episodes(episodes, spec)
+    stretches = select_long_stretches([RecordedSteps.from_episode(each, spec) for each in episodes])
     steps = sum(stretch.num_steps for stretch in stretches)
     teller, rows = WorkerProgress(steps * len(heads)), []
     for head in heads:
@@ -162,19 +166,6 @@ def assimilate_and_save(
         "metrics": verdict.to_dict(),
         "snapshot": saved,
     }
-
-
-def _select_long_episodes(episodes: Sequence[Episode], spec: RobotSpec) -> list[RecordedSteps]:
-    """Select the episodes that have steps left after the excluded first part.
-
-    Raises:
-        SpecError: If no episode is long enough.
-    """
-    least = SETTLE_STEPS + HORIZON + 1
-    found = [RecordedSteps.from_episode(each, spec) for each in episodes if len(each) >= least]
-    if not found:
-        raise SpecError(f"no episode in the recordings has {least} steps. Record for longer")
-    return found
 
 
 WORK_FUNCTIONS: dict[str, Callable[..., dict[str, Any]]] = {
