@@ -2,13 +2,17 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Protocol
 
 import numpy as np
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
 from wm_robot.memory.lifetime_state import LifetimeState
-from wm_robot.model.world_model import WorldModel
+from wm_robot.model.backend import Prediction
+from wm_robot.model.config import ModelConfig
+from wm_robot.model.observed_channels import ObservedChannels
 from wm_robot.progress import Progress, ignore_progress
 from wm_robot.types import Step, TrajectoryBatch
 
@@ -18,12 +22,53 @@ OFFSETS = (0, 2, 4, 6)
 """Offsets in steps whose errors are averaged, to reduce the noise of a single step."""
 
 
+class LearningModel(Protocol):
+    """Model that learns in its lifetime state: a `WorldModel`, or a learner that it is compared with."""
+
+    @property
+    def config(self) -> ModelConfig: ...
+
+    @property
+    def channels(self) -> ObservedChannels: ...
+
+    @property
+    def uses_privileged_state(self) -> bool: ...
+
+    def initial_state(
+        self, *, initial_action: Float[Tensor, "B A"], truth: Tensor | None = None
+    ) -> LifetimeState[Tensor]:
+        """See `WorldModel.initial_state`."""
+
+    def update(
+        self, state: LifetimeState[Tensor], step: Step[Tensor]
+    ) -> tuple[Prediction[Tensor], LifetimeState[Tensor]]:
+        """See `WorldModel.update`."""
+
+    def scan(
+        self,
+        state: LifetimeState[Tensor],
+        obs: Float[Tensor, "B Tplus1 O"],
+        action: Float[Tensor, "B T A"],
+        valid: Float[Tensor, "B T"],
+        truth: Tensor | None = None,
+    ) -> tuple[Prediction[Tensor], LifetimeState[Tensor]]:
+        """See `WorldModel.scan`."""
+
+    def observe(self, state: LifetimeState[Tensor], obs: Float[Tensor, "B O"]) -> Float[Tensor, "B Z"]:
+        """See `WorldModel.observe`."""
+
+    def imagine(
+        self, state: LifetimeState[Tensor], z: Float[Tensor, "B Z"], actions: Float[Tensor, "B N H A"]
+    ) -> Prediction[Tensor]:
+        """See `WorldModel.imagine`."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Variant:
     """Experimental variant: a model and its name."""
 
     name: str
-    model: WorldModel
+    model: LearningModel
 
 
 @torch.inference_mode()
@@ -75,10 +120,11 @@ def compute_error_after_false_history(
     seed: int,
     horizon: int = HORIZON,
 ) -> np.ndarray:
-    """Compute the same error, `B`, after updates with transitions of another robot.
+    """Compute the same error, `B`, after updates with transitions that are not the robot's own.
 
     Args:
-        history: `shuffled`: own steps, each with the outcome of another; `other_world`: steps of the next trajectory.
+        history: `shuffled`: own steps, each with the outcome of another; `other_world`: steps of the next trajectory;
+            `none`: no updates, as if the state was reset after each step.
     """
     view, unit = TensorBatch(batch), torch.from_numpy(change_std)
     state = variant.model.initial_state(
@@ -94,8 +140,8 @@ def compute_error_after_false_history(
             at = view.obs[:, t]
             step = Step(at, view.action[:, t], at + change[:, t], torch.ones(len(batch)))
             _, state = variant.model.update(state, step)
-    else:
-        raise ValueError(f"history is '{history}'; it must be 'shuffled' or 'other_world'")
+    elif history != "none":
+        raise ValueError(f"history is '{history}'; it must be 'shuffled', 'other_world' or 'none'")
     errors = []
     for moment in OFFSETS:
         point = num_steps + moment
@@ -114,13 +160,13 @@ class TensorBatch:
         truth = batch.true_physics()
         self.truth = torch.from_numpy(np.concatenate([truth, truth[:, -1:]], 1))
 
-    def get_privileged_physics(self, model: WorldModel, at: int | slice) -> Tensor | None:
+    def get_privileged_physics(self, model: LearningModel, at: int | slice) -> Tensor | None:
         """Return the true physics for a model of the `oracle` variant, else None."""
         return self.truth[:, at] if model.uses_privileged_state else None
 
 
 def update_state(
-    model: WorldModel, state: LifetimeState[Tensor], view: TensorBatch, start: int, stop: int
+    model: LearningModel, state: LifetimeState[Tensor], view: TensorBatch, start: int, stop: int
 ) -> LifetimeState[Tensor]:
     """Update the state with steps `start` to `stop`, in pieces that fit in memory."""
     for at in range(start, stop, 128):
@@ -133,7 +179,7 @@ def update_state(
 
 
 def compute_open_loop_error(
-    model: WorldModel,
+    model: LearningModel,
     state: LifetimeState[Tensor],
     view: TensorBatch,
     point: int,

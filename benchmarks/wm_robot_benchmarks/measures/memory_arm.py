@@ -19,6 +19,7 @@ from wm_robot.evaluation.adaptation import (
     update_state,
 )
 from wm_robot.evaluation.gap import Comparison, compute_gap_closed
+from wm_robot.model.world_model import WorldModel
 from wm_robot.progress import Progress, make_part_progress
 from wm_robot.types import Step, TrajectoryBatch
 from wm_robot_benchmarks.adaptation import STAGE
@@ -80,7 +81,7 @@ def compare_on_arm(
     }
     for number, row in enumerate(rows):
         # One after another: in parallel they would slow each other down.
-        row |= _measure_cost(Variant(name=row["arm"], model=bases[row["arm"]].model))
+        row |= _measure_cost(bases[row["arm"]].model)
         make_part_progress(progress, 4, 1, 5)(number + 1, len(rows))
     of = {row["arm"]: row for row in rows}
     robust, oracle = (of[name][str(AGES[-1])] for name in REST)
@@ -242,7 +243,7 @@ def _plot_errors(rows: Sequence[dict[str, Any]], path: Path) -> None:
         picture.savefig(path, format="svg", metadata={"Date": None})
 
 
-def _measure_cost(arm: Variant) -> dict[str, float]:
+def _measure_cost(model: WorldModel) -> dict[str, float]:
     """Measure size and update time of one robot's state in torch, and transitions/s of one core in training."""
     import torch
 
@@ -250,7 +251,7 @@ def _measure_cost(arm: Variant) -> dict[str, float]:
     from wm_robot.training.loss import compute_segment_loss
     from wm_robot.training.train_config import TrainConfig
 
-    model, config, train = arm.model, arm.model.config, TrainConfig()
+    config, train = model.config, TrainConfig()
     torch.manual_seed(0)
     state = model.initial_state(initial_action=torch.zeros(1, config.action))
     size = sum(value.numel() * value.element_size() for value in list_values(state))
