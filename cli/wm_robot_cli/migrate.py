@@ -54,8 +54,8 @@ def migrate_state(
         recordings: Recordings of this robot: sessions or bags of ROS 2, episode files, or folders of them.
         base: Folder of the new base, of the same robot.
         old_base: Folder of the old base; by default it is searched among those that ship and next to the new one.
-        initial_state: Saved state of the new base to start from, such as `bases/arm-ekf/pretrained`; the initial
-            state of the base by default.
+        initial_state: Saved state of the new base to start from, such as `bases/arm-semiparametric/pretrained`; the
+            initial state of the base by default.
         robot: Namespace of the robot, if a session contains several.
         branch: Branch of the result, in the same store; it must not exist. By default it has the name of the new
             base.

@@ -23,7 +23,7 @@ from wm_robot_sim.rollouts import collect_trajectories
 from wm_robot_sim.worlds import DomainRandomization
 
 BASES = Path(__file__).parents[2] / "bases"
-OLD, NEW = BASES / "arm-gru", BASES / "arm-ekf"
+OLD, NEW = BASES / "arm-gru", BASES / "arm-semiparametric"
 VISIT = 160
 VISITS = (0, 1, 2, 0, 1)
 """Payload of each visit: the third is met once, in the first recording."""
@@ -79,16 +79,16 @@ def test_a_lifetime_goes_on_with_another_base(arm, capsys):
     assert done["migrated_error"] < 0.9 * done["initial_error"] and done["migrated_error"] < done["old_error"]
     assert done["old_steps"] == done["replayed_steps"] == VISIT * len(VISITS) and done["lost_steps"] == 0
     assert done["contexts"]["found"] == done["contexts"]["met"] > 0
-    new = store.read_manifest("arm-ekf")
+    new = store.read_manifest("arm-semiparametric")
     assert new.digest == done["snapshot"] and new.parents == () and new.steps == old.steps
     assert new.origin["migrated_from"] == old.digest and new.origin["base_digest"] == old.base_digest
     assert new.origin["recordings"].keys() == {"monday.parquet", "tuesday.parquet"}
     assert store.resolve("main") == old.digest
-    saved = load_lifetime_state(store, "arm-ekf", load_base(NEW), spec)
+    saved = load_lifetime_state(store, "arm-semiparametric", load_base(NEW), spec)
     assert (saved.bank.last_used >= 0).any()
     again = run(arm, *both(arm), capsys=capsys, code=2)
-    assert "branch 'arm-ekf' exists already" in again and "--branch arm-ekf-2" in again
-    store.delete_branch("arm-ekf")
+    assert "branch 'arm-semiparametric' exists already" in again and "--branch arm-semiparametric-2" in again
+    store.delete_branch("arm-semiparametric")
 
 
 def test_what_no_recording_holds_is_told(arm, capsys):
