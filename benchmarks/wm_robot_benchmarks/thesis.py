@@ -75,7 +75,17 @@ class ThesisBench(RobotBench, BasesBench, SeededBench):
             choose_online_config(setting, frozen, online_file, self.tuning_lives, progress)
         strengths = get_strengths(setting, kinds)
         jobs = [
-            ErrorJob(setting, run, online_file, row, strengths, lives, seed, has_controls=run is runs[0])
+            # Another robot's life is no control in the nominal world: it is the same robot.
+            ErrorJob(
+                setting,
+                run,
+                online_file,
+                row,
+                strengths,
+                lives,
+                seed,
+                has_controls=run is runs[0] and row != NOMINAL,
+            )
             for row in (NOMINAL, DECLARED, *kinds, *RETURNED.values())
             for run in runs
             for seed in setting.seeds

@@ -88,6 +88,26 @@ def test_shuffled_outcomes_leave_a_model_without_memory_as_it_was(lives):
     assert not np.allclose(shuffled[1], shuffled[0])
 
 
+def test_a_state_that_is_reset_is_the_initial_one_with_the_own_actions(lives):
+    subject, point = arm("gru"), 20
+    found = compute_error_after_false_history(
+        subject, lives, num_steps=point, change_std=UNIT, history="none", seed=0
+    )
+    errors = []
+    for at in (point + offset for offset in OFFSETS):
+        # A life of as many steps as the model keeps actions, which the memory learns nothing from.
+        obs, action = torch.from_numpy(lives.obs), torch.from_numpy(lives.action)
+        state = subject.model.initial_state(initial_action=torch.from_numpy(lives.initial_action))
+        first = at - subject.model.config.recent
+        _, state = subject.model.scan(
+            state, obs[:, first : at + 1], action[:, first:at], torch.zeros(3, at - first)
+        )
+        plans = action[:, None, at : at + HORIZON]
+        last = subject.model.imagine(state, subject.model.observe(state, obs[:, at]), plans).mean[:, 0, -1]
+        errors.append((((last - obs[:, at + HORIZON]).numpy() / UNIT) ** 2).mean(-1))
+    np.testing.assert_allclose(found, np.mean(errors, 0), rtol=1e-4)
+
+
 def test_an_unknown_history_is_refused(lives):
-    with pytest.raises(ValueError, match="'shuffled' or 'other_world'"):
+    with pytest.raises(ValueError, match="'shuffled', 'other_world' or 'none'"):
         compute_error_after_false_history(arm(), lives, num_steps=4, change_std=UNIT, history="mine", seed=0)

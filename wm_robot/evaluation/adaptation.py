@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -22,6 +22,7 @@ OFFSETS = (0, 2, 4, 6)
 """Offsets in steps whose errors are averaged, to reduce the noise of a single step."""
 
 
+@runtime_checkable
 class LearningModel(Protocol):
     """Model that learns in its lifetime state: a `WorldModel`, or a learner that it is compared with."""
 

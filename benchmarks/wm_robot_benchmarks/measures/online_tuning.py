@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from wm_robot.io.durable import write_file
+from wm_robot.io.durable import lock_exclusive, make_folder, write_file
 from wm_robot.progress import Progress
 from wm_robot_benchmarks.harness.result import Setting
 from wm_robot_benchmarks.measures.effect_strength import get_strengths
@@ -93,8 +93,19 @@ def choose_online_config(
         path: File of the settings.
         num_robots: Robots of each kind of world.
     """
-    if path.exists():
-        return OnlineConfig.load(path)
+    make_folder(path.parent)
+    # A second process with the same settings waits for those of the first.
+    with lock_exclusive(path.with_suffix(".lock")):
+        if not path.exists():
+            chosen, tried = _search_online_config(setting, frozen, num_robots, progress)
+            chosen.save(path, tried)
+    return OnlineConfig.load(path)
+
+
+def _search_online_config(
+    setting: Setting, frozen: "WorldModel", num_robots: int, progress: Progress
+) -> tuple[OnlineConfig, list[dict[str, Any]]]:
+    """Return the best settings, and all that were tried."""
     development = _simulate_development_lives(setting, frozen, num_robots)
     tried = list[dict[str, Any]]()
     total = 2 * len(SCALES) * len(LOG_DECAYS) + _count_gradient_configs()
@@ -112,8 +123,7 @@ def choose_online_config(
         last_layer=min(squares, key=lambda c: judge("robust-rls", LastLayerLearner(frozen, c), c)),
         gradient=_choose_gradient_config(lambda c: judge("robust-gradient", GradientLearner(frozen, c), c)),
     )
-    chosen.save(path, tried)
-    return chosen
+    return chosen, tried
 
 
 def _choose_gradient_config(judge: Callable[[GradientConfig], float]) -> GradientConfig:

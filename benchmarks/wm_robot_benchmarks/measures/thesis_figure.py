@@ -82,13 +82,13 @@ def draw_thesis_figure(panels: Sequence[Panel], path: Path) -> None:
         for number, (axes, panel) in enumerate(zip(grid.flat, panels, strict=False)):
             _draw_panel(axes, panel)
             if number % 2 == 0:
-                axes.set_ylabel("prediction error ÷ that of fixed weights")
+                axes.set_ylabel("prediction error ÷ that of fixed weights\n(below 1: better)")
         handles: dict[str, Any] = {}
         for axes in grid.flat:
             for handle, label in zip(*axes.get_legend_handles_labels(), strict=True):
                 handles.setdefault(label, handle)
         order = {style.label: number for number, style in enumerate(STYLES.values())}
-        labels = sorted(handles, key=lambda label: order.get(label, len(order) - 1.5))
+        labels = sorted(handles, key=lambda label: order.get(label, len(order)))
         picture.legend(
             [handles[label] for label in labels],
             labels,

@@ -234,7 +234,9 @@ class ThesisTable:
         for name in self.variants:
             for history, words in CONTROL_NAMES.items():
                 found = {
-                    group: self._compare_control(name, history, rows) for group, rows in self.groups.items()
+                    group: self._compare_control(name, history, rows)
+                    for group, rows in self.groups.items()
+                    if group != NOMINAL
                 }
                 if all(error is not None for error in found.values()):
                     yield {
