@@ -61,7 +61,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     **OFF_ROBOT,
     SIM: WORDS | {"io", "safety", "robots"},
     "wm_robot_ros.middleware": WORDS | {"io", "streams", "control"},
-    "wm_robot_ros.launching": WORDS | {"io", "recording", "robots", SIM, "wm_robot_ros.middleware"},
+    "wm_robot_ros.launching": WORDS | {"io", "memory", "recording", "robots", SIM, "wm_robot_ros.middleware"},
     "wm_robot_ros.state_api": (LIBRARY - {"training"}) | {"wm_robot_ros.middleware"},
     "wm_robot_ros.nodes": (LIBRARY - set(OFF_ROBOT))
     | {SIM, "wm_robot_ros.middleware", "wm_robot_ros.state_api"},
