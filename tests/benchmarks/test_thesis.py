@@ -229,3 +229,17 @@ def test_what_cannot_be_measured_is_refused():
         ThesisBench(lives=1).run(ignore_progress)
     with pytest.raises(ConfigError, match="training-seeds is empty"):
         ThesisBench(training_seeds=()).run(ignore_progress)
+
+
+def test_the_time_of_a_killed_training_counts(tmp_path):
+    clock = thesis_training._CpuClock(tmp_path / "cpu.json")
+    assert clock.seconds == 0.0
+    clock.start_if_stopped()
+    sum(number * number for number in range(100_000))
+    clock.save()
+    again = thesis_training._CpuClock(tmp_path / "cpu.json")
+    before = again.seconds
+    assert 0 < before <= clock.seconds
+    again.start_if_stopped()
+    sum(number * number for number in range(100_000))
+    assert again.seconds > before
