@@ -163,6 +163,25 @@ def test_a_robot_as_declared_keeps_its_commands(memory):
     assert state["command_map"].abs().max() < 0.05
 
 
+def test_a_map_is_found_as_fast_after_a_long_life_as_declared(memory):
+    _, state = Plant().live(memory, memory.initial_state(4), 500)
+    _, old = Plant(offset=0.3, frozen_error=2.0).live(memory, state, 150)
+    _, young = Plant(offset=0.3, frozen_error=2.0).live(memory, memory.initial_state(4), 150)
+    assert (old["map_in_use"] > 0).all() and (young["map_in_use"] > 0).all()
+
+
+def test_the_first_hypothesis_begins_with_the_physics_of_the_map(memory):
+    plant, state, begun = Plant(offset=0.3, frozen_error=2.0), memory.initial_state(4), 0
+    for age in range(400):
+        _, after = memory.infer_physics(state, plant.make_step(age, state))
+        rows = (after["map_in_use"] > 0) & (state["map_in_use"] == 0)
+        begun += int(rows.sum())
+        assert not after["physics"][rows].any()
+        assert after["physics"][~rows].any(1).all()
+        state = after
+    assert begun >= 4
+
+
 def test_a_map_that_harms_is_no_longer_used(memory):
     _, state = Plant(offset=0.3, frozen_error=2.0).live(memory, memory.initial_state(4), 300)
     assert (state["map_in_use"] > 0).all()

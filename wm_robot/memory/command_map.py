@@ -25,12 +25,16 @@ class CommandMapFilter:
     """Factor on the variance of the prediction."""
     HALF_LIFE = 20.0
     """Half-life, in s."""
+    HALF_LIFE_ASIDE = 1.0
+    """The same while the map is not in use: a long time in which commands acted as declared is no evidence against a
+    change."""
     MAX_INNOVATION = 5.0
     """Upper bound of an innovation, in its deviations."""
 
     def __init__(self, num_commands: int, dt: float):
         self.num_commands = num_commands
         self._forgotten = 1 - 0.5 ** (dt / self.HALF_LIFE)
+        self._forgotten_aside = 1 - 0.5 ** (dt / self.HALF_LIFE_ASIDE)
 
     def make_prior(self, like: Tensor) -> Float[Tensor, "A F F"]:
         """Return the prior covariance of each block."""
@@ -78,9 +82,12 @@ class CommandMapFilter:
         certainty = torch.minimum(reached, 0.999 / spread.clamp_min(1e-9))
         covariance = covariance - certainty[..., None, None] * reach[..., None] * reach[..., None, :]
         prior = self.make_prior(commands)
+        forgotten = torch.where(state["map_in_use"] > 0, self._forgotten, self._forgotten_aside)[
+            :, None, None, None
+        ]
         return {
             "map": state["map"] + step[..., None] * reach,
-            "map_covariance": (1 - self._forgotten) * covariance + self._forgotten * prior,
+            "map_covariance": (1 - forgotten) * covariance + forgotten * prior,
         }
 
 
