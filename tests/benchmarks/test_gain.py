@@ -24,6 +24,7 @@ class Regression(WorldModel):
     """A model that expects y = ĝ u, ĝ by least squares over all it lived and a prior that pulls towards 0."""
 
     uses_privileged_state = False
+    config = channels = None
 
     def __init__(self):
         torch.nn.Module.__init__(self)
