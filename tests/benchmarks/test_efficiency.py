@@ -100,7 +100,7 @@ def test_figures_are_means_over_the_rules_that_count(monkeypatch):
     assert any(note.startswith("left out: scaled (") for note in result.notes)
     assert [(row["rule"], row["variant"]) for row in result.table[:3]] == [
         ("reversed", "told"),
-        ("reversed", "ekf"),
+        ("reversed", "semiparametric"),
         ("reversed", "robust"),
     ]
     only = EfficiencyBench(seeds=(0,), rules=("scaled",)).run(ignore_progress)

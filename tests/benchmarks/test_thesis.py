@@ -84,7 +84,7 @@ def test_a_training_is_made_once_and_its_settings_are_checked(tmp_path, monkeypa
 def test_variants_without_a_training_are_those_that_ship(tmp_path):
     setting = ThesisBench().make_setting()
     (run,) = find_training_runs(setting, tmp_path, (0,), FAMILIES)
-    assert run.label == SHIPPED and {FROZEN, *ONLINE, "ekf", "oracle"} <= set(run.variants)
+    assert run.label == SHIPPED and {FROZEN, *ONLINE, DEFAULT, "oracle"} <= set(run.variants)
     with pytest.raises(SnapshotError, match="no base of variant 'robust'.*--train"):
         find_training_runs(replace(setting, bases=tmp_path), tmp_path, (0,), FAMILIES)
 
@@ -204,13 +204,13 @@ def test_shipped_bases_are_measured(tmp_path, monkeypatch):
     monkeypatch.setattr(thesis_errors, "POINTS", (0, 2))
     monkeypatch.setattr(thesis_errors, "CONTROL_STEPS", 2)
     setting = ThesisBench().make_setting()
-    run = TrainingRun(SHIPPED, setting, (FROZEN, *ONLINE, "ekf", "oracle"))
+    run = TrainingRun(SHIPPED, setting, (FROZEN, *ONLINE, DEFAULT, "oracle"))
     job = ErrorJob(setting, run, tmp_path / "none.json", "declared", {}, 2, 0, has_controls=True)
     found = measure_errors(job)
     assert {(name, "") for name in (*run.variants, "floor")} <= found.keys()
     assert all(error.shape == (2, 2) for (_, part), error in found.items() if not part)
     learners = {name for name, part in found if part == "control shuffled"}
-    assert learners == {*ONLINE, "ekf"}
+    assert learners == {*ONLINE, DEFAULT}
     np.testing.assert_allclose(found[GRADIENT, "control none"][:, 0], found_frozen(job), rtol=1e-3)
 
 

@@ -8,6 +8,7 @@ pytest.importorskip("torch")
 pytest.importorskip("mujoco")
 
 from wm_robot.errors import ConfigError, SpecError
+from wm_robot.memory.registry import DEFAULT_MEMORY
 from wm_robot.progress import ignore_progress
 from wm_robot_benchmarks import undeclared
 from wm_robot_benchmarks.undeclared import FLOOR, FROZEN, OTHER_LIFE, POINTS, UndeclaredBench, make_lives
@@ -42,7 +43,12 @@ def test_figures_are_relative_to_frozen_weights(monkeypatch):
         last = np.column_stack([np.full((8, len(POINTS) - 1), np.nan), np.full(8, 3.0)])
         own = {"nominal": 1.2, "backlash": 0.5, "pendulum": 0.3}
         return [
-            {FROZEN: frozen, FLOOR: floor, OTHER_LIFE: last, "ekf": np.full(size, own.get(job[3], 0.2))}
+            {
+                FROZEN: frozen,
+                FLOOR: floor,
+                OTHER_LIFE: last,
+                DEFAULT_MEMORY: np.full(size, own.get(job[3], 0.2)),
+            }
             for job in jobs
         ]
 

@@ -12,6 +12,7 @@ pytest.importorskip("mujoco")
 from wm_robot.errors import ConfigError
 from wm_robot.evaluation.gap import Comparison
 from wm_robot.memory.lifetime_state import LearnedState, LifetimeState
+from wm_robot.memory.registry import DEFAULT_MEMORY
 from wm_robot.model.backend import Prediction
 from wm_robot.progress import ignore_progress
 from wm_robot.robots import load_spec
@@ -89,11 +90,11 @@ def test_figures_are_ratios_to_robust_in_the_episodes_that_both_have():
     robust.effect[:, 2:] = 100.0
     own = phases(1.0)
     own.effect[:, 2:] = 50.0
-    variants = {FROZEN: robust, "ekf": own, RESET: phases(2.0), OTHER_LIFE: phases(4.0)}
+    variants = {FROZEN: robust, DEFAULT_MEMORY: own, RESET: phases(2.0), OTHER_LIFE: phases(4.0)}
     variants |= {NOMINAL: phases(3.0, episodes=2), TRUE: phases(0.5, episodes=2)}
-    worse = variants | {"ekf": robust._replace(after=3 * robust.after)}
-    times = {"ekf": 2.0, NOMINAL: 10.0, TRUE: 20.0}
-    figures = compute_figures({"pendulum": variants, "backlash": worse}, "ekf", times)
+    worse = variants | {DEFAULT_MEMORY: robust._replace(after=3 * robust.after)}
+    times = {DEFAULT_MEMORY: 2.0, NOMINAL: 10.0, TRUE: 20.0}
+    figures = compute_figures({"pendulum": variants, "backlash": worse}, DEFAULT_MEMORY, times)
     assert figures["error_vs_robust"] == pytest.approx((0.5 + 1.0) / 2)
     assert figures["worst_kind"] == pytest.approx(1.0)
     assert figures["error_vs_robust_after_return"] == pytest.approx((0.5 + 3.0) / 2)
@@ -106,7 +107,7 @@ def test_figures_are_ratios_to_robust_in_the_episodes_that_both_have():
 
 def test_the_bench_measures_every_kind_with_every_variant(monkeypatch):
     steps = round((BEFORE_S + EFFECT_S + RETURN_S) * ARM.rate)
-    level = {"ekf": 0.4, OTHER_LIFE: 3.0, RESET: 1.5, NOMINAL: 2.0, TRUE: 0.1}
+    level = {DEFAULT_MEMORY: 0.4, OTHER_LIFE: 3.0, RESET: 1.5, NOMINAL: 2.0, TRUE: 0.1}
     asked = []
 
     def measure(part, jobs, progress):
@@ -122,7 +123,7 @@ def test_the_bench_measures_every_kind_with_every_variant(monkeypatch):
     assert result.values["control_other_life"] == pytest.approx(3.0)
     assert result.values["mujoco_true_vs_robust"] == pytest.approx(0.1)
     count = {row["variant"]: row["episodes"] for row in result.table if row.get("effect") == "pendulum"}
-    assert (count["ekf"], count[RESET], count[TRUE]) == (210, 48, 9)
+    assert (count[DEFAULT_MEMORY], count[RESET], count[TRUE]) == (210, 48, 9)
     # No part has one episode alone: it would be its own other life.
     assert min(job[-1] for job in asked if job[3] not in SIMULATORS) >= 2
 
@@ -160,7 +161,7 @@ def test_a_twin_that_knows_the_effect_predicts_the_robot_and_a_nominal_one_does_
 def test_the_twin_searches_as_an_agent_does():
     sim, goals, _ = scene("pendulum")
     setting = ControlBench().make_setting()
-    agents = make_agents(setting, "ekf", "reach", NOMINAL, sim, 0)
+    agents = make_agents(setting, DEFAULT_MEMORY, "reach", NOMINAL, sim, 0)
     agents.begin(sim.last_action)
     distance = []
     for _ in range(20):

@@ -23,7 +23,7 @@ from wm_robot_sim.rollouts import collect_trajectories
 from wm_robot_sim.worlds import DomainRandomization
 
 BASES = Path(__file__).parents[2] / "bases"
-OLD, NEW = BASES / "arm-gru", BASES / "arm-semiparametric"
+OLD, NEW, SO101 = BASES / "arm-gru", BASES / "arm-semiparametric", BASES / "so101-semiparametric"
 VISIT = 160
 VISITS = (0, 1, 2, 0, 1)
 """Payload of each visit: the third is met once, in the first recording."""
@@ -133,7 +133,11 @@ def test_a_state_whose_base_is_gone_is_not_compared(arm, capsys, tmp_path):
     ("words", "base", "expected"),
     [
         (["monday.parquet"], OLD, "there is nothing to migrate"),
-        (["monday.parquet"], BASES / "so101-ekf", "The recordings of one robot are no experience of another"),
+        (
+            ["monday.parquet"],
+            SO101,
+            "The recordings of one robot are no experience of another",
+        ),
         (["monday.parquet", "monday.parquet"], NEW, "hold a recording twice"),
         ([], NEW, "no recordings are given"),
         (["mondy.parquet"], NEW, "Did you mean"),
