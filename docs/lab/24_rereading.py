@@ -32,7 +32,7 @@ POINTS = {"0": (0,), "4-12": (4, 8, 12), "16-60": (16, 28, 44, 60), "from 64": (
 
 def main() -> None:
     parser = argparse.ArgumentParser()
-    parser.add_argument("bases", nargs="*", default=["arm-ekf", "arm-gru"])
+    parser.add_argument("bases", nargs="*", default=["arm-semiparametric", "arm-gru"])
     parser.add_argument("--robots", type=int, default=6)
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()
