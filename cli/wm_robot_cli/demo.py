@@ -29,10 +29,10 @@ def run_demo_verb(
 ) -> None:
     """Run a learning robot and a frozen one through the same hidden change, over ROS 2 where it is installed.
 
-    The change of `arm` is one that no training has seen: the cables of two motors are exchanged. That of another
-    robot is one that its spec declares: a load and a fault of a motor, or else a range of `world:` or `randomize:`.
-    The error is the distance of the gripper for `reach`, that of the joints for `track_joints` and
-    `hold`, and what the reward is below its best for every other task.
+    The change of `arm` is one that no parameter of its physics describes: a damaged cable harness mixes the commands
+    of all motors. That of another robot is one that its spec declares: a load and a fault of a motor, or else a range
+    of `world:` or `randomize:`. The error is the distance of the gripper for `reach`, that of the joints for
+    `track_joints` and `hold`, and what the reward is below its best for every other task.
 
     Args:
         robot: Name of a robot, or the path of its spec.

@@ -1,6 +1,5 @@
 """Demo scenario: two sessions, and one hidden change that the seed selects."""
 
-import itertools
 import json
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
@@ -27,8 +26,8 @@ LOAD_QUANTILES = (0.65, 1.0)
 FACTOR_WORDS = {"mass": "masses", "gain": "gains", "torque": "force limits", "friction": "dry friction"}
 
 
-EXCHANGED = (("base_yaw", "shoulder_pitch"), ("shoulder_pitch", "elbow_pitch"))
-"""Pairs of motors of the robot `arm` whose cables a demo exchanges: each moves the whole arm."""
+MIXING_STRENGTH = 1.0
+"""Of the commands of the robot `arm`; six times that of the benches, so that frozen weights fail visibly."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,44 +45,29 @@ class DemoChange:
     """What happened to these motors."""
 
     @classmethod
-    def make_exchanged(cls, spec: RobotSpec, pair: tuple[str, str], *, time: float) -> "DemoChange":
-        """Return the change of the cables of two motors, which no spec declares and no training has seen."""
-        from wm_robot_sim.effects.effect import Effect
-        from wm_robot_sim.effects.signal_effects import find_exchanged
-
-        joints = [actuator.joint for actuator in spec.actuators]
-        wanted = np.arange(len(joints))
-        ends = [joints.index(joint) for joint in pair]
-        wanted[ends] = ends[::-1]
-        effects = (Effect(kind="exchanged_cables", seed=seed) for seed in itertools.count())
-        effect = next(each for each in effects if np.array_equal(find_exchanged(each, len(joints)), wanted))
+    def make_mixed(cls, *, time: float, seed: int) -> "DemoChange":
+        """Return the change of a damaged cable harness, which no parameter of the physics describes."""
+        effect = {"kind": "command_mixing", "seed": seed, "strength": MIXING_STRENGTH}
         return cls(
             time=time,
-            description=f"the cables of {pair[0]} and {pair[1]} are exchanged",
-            world_text=json.dumps({"effects": [effect.to_dict()]}),
-            joints=pair,
-            word="exchanged",
+            description="a damaged cable harness mixes the commands of all motors",
+            world_text=json.dumps({"effects": [effect]}),
         )
 
     @classmethod
     def draw(cls, seed: int, spec: RobotSpec, task: str, *, quick: bool = False) -> "DemoChange":
-        """Draw the change of a seed: exchanged cables of `arm`, or what the spec of another robot declares.
+        """Draw the change of a seed: mixed commands of `arm`, or what the spec of another robot declares.
 
         Raises:
             ConfigError: If it declares nothing that varies.
         """
         rng = np.random.default_rng([seed, CHANGE_STREAM])
         times = QUICK_CHANGE_TIME_RANGE if quick else CHANGE_TIME_RANGE
-        if spec.name == "arm" and _has_exchanged_motors(spec):
-            pair = EXCHANGED[int(rng.integers(len(EXCHANGED)))]
-            return cls.make_exchanged(spec, pair, time=round(float(rng.uniform(*times)), 2))
+        if spec.name == "arm":
+            time = round(float(rng.uniform(*times)), 2)
+            return cls.make_mixed(time=time, seed=int(rng.integers(2**32)))
         time = round(float(rng.uniform(*times)), 2)
         return replace(_draw_declared_change(spec, task, rng), time=time)
-
-
-def _has_exchanged_motors(spec: RobotSpec) -> bool:
-    """Whether a robot named `arm` is the one that ships, and not another with its name."""
-    return {joint for pair in EXCHANGED for joint in pair} <= {actuator.joint for actuator in spec.actuators}
 
 
 def _draw_declared_change(spec: RobotSpec, task: str, rng: np.random.Generator) -> DemoChange:

@@ -91,7 +91,7 @@ def test_the_screen_shows_each_robot_while_it_runs(short):
     _, facts = short
     stories = [story for _, story, _ in facts["scenes"]]
     assert stories[0] == "Both arms go to their target."
-    assert "The world has changed: the cables of shoulder_pitch and elbow_pitch are exchanged." in stories
+    assert "The world has changed: a damaged cable harness mixes the commands of all motors." in stories
     assert all(len(errors) == 2 and np.isfinite(errors).all() for _, _, errors in facts["scenes"])
 
 

@@ -4,7 +4,6 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
-from jaxtyping import Int
 
 from wm_robot_sim.effects.effect import Effect
 
@@ -35,19 +34,14 @@ def change_signals(plant: "Plant", changes: "SignalChanges", effect: Effect) -> 
     if effect.kind == "command_mixing":
         drawn = strength * MIXING * rng.standard_normal((size, size)) / np.sqrt(size)
         return replace(changes, mixing=(np.eye(size) + drawn) @ changes.mixing)
-    if effect.kind == "exchanged_cables":
-        return replace(changes, mixing=np.eye(size)[find_exchanged(effect, size)] @ changes.mixing)
+    if effect.kind == "exchanged_cables" and strength and size > 1:
+        order = np.arange(size)
+        for _ in range(max(1, round(strength))):
+            pair = rng.choice(size, 2, replace=False)
+            order[pair] = order[pair[::-1]]
+        return replace(changes, mixing=np.eye(size)[order] @ changes.mixing)
     if effect.kind == "sensor_lag":
         # Whole control periods: what a step before it saw.
         late = max(bool(strength), round(strength * LAG / plant.spec.dt))
         return replace(changes, lag=changes.lag + late * plant.substeps)
     return changes
-
-
-def find_exchanged(effect: Effect, size: int) -> Int[np.ndarray, "A"]:
-    """Find the command that each motor receives when cables are exchanged, as often as the strength says."""
-    rng, order = effect.make_generator(), np.arange(size)
-    for _ in range(max(1, round(effect.strength)) if effect.strength and size > 1 else 0):
-        pair = rng.choice(size, 2, replace=False)
-        order[pair] = order[pair[::-1]]
-    return order
