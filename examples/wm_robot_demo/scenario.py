@@ -23,11 +23,9 @@ SHOWN_FAULTS = ("weak", "limited", "sticky", "reversed", "dead")
 """Faults, the first of which that a spec declares is the change: one that a robot can compensate comes first."""
 LOAD_QUANTILES = (0.65, 1.0)
 """Part of the declared range from which a payload is drawn: a light one changes little."""
-FACTOR_WORDS = {"mass": "masses", "gain": "gains", "torque": "force limits", "friction": "dry friction"}
-
-
 MIXING_STRENGTH = 1.0
 """Of the commands of the robot `arm`; six times that of the benches, so that frozen weights fail visibly."""
+FACTOR_WORDS = {"mass": "masses", "gain": "gains", "torque": "force limits", "friction": "dry friction"}
 
 
 @dataclass(frozen=True, kw_only=True)
