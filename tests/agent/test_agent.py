@@ -27,7 +27,7 @@ from wm_robot.store.verification import find_damage
 PLANNER = MppiConfig(num_samples=16, horizon=4, num_iterations=1, num_elites=4)
 
 
-@pytest.fixture(params=["ekf", "kalman"])
+@pytest.fixture(params=["ekf", "kalman", "semiparametric"])
 def base(request, tmp_path, spec):
     torch.manual_seed(0)
     shape = ModelConfig.from_spec(spec, truth=1, memory=request.param, width=16, context=4, outcome=8)

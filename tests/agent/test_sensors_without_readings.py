@@ -23,7 +23,7 @@ LOST = slice(4, 8)
 """Observations without a reading of the sensor."""
 
 
-@pytest.fixture(params=["ekf", "gru"])
+@pytest.fixture(params=["ekf", "gru", "semiparametric"])
 def sensing(request, tmp_path, spec):
     """A base of a robot with an optional sensor of two values, and its spec."""
     sensor = Sensor(name="flow", kind="vector", size=2, limits={"value": 5.0})

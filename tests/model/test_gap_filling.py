@@ -121,7 +121,7 @@ def test_a_learned_memory_is_told_which_channels_are_readings(memory):
     assert any(changed)
 
 
-@pytest.mark.parametrize("memory", ["ekf", "gru"])
+@pytest.mark.parametrize("memory", ["ekf", "gru", "semiparametric"])
 def test_the_exported_update_has_the_mask(memory):
     onnx = pytest.importorskip("wm_robot.model.onnx_backend")
     from wm_robot.model.onnx_session import OnnxFunction

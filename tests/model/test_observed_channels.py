@@ -105,7 +105,9 @@ def make_rotating_model(memory: str):
     x, y = [time.cos(), time.sin(), zero], [-time.sin(), time.cos(), zero]
     obs = torch.stack([3 + time, *x, *y, (2 * time).sin()], -1)[None]
     action = torch.linspace(-1, 1, STEPS)[None, :, None]
-    fit_scales(model, obs.numpy(), action.numpy())
+    # Networks that are trained apart have scales of their own.
+    for network in [each for each in (model, model.frozen) if each is not None]:
+        fit_scales(network, obs.numpy(), action.numpy())
     return model, obs, action
 
 
@@ -129,7 +131,7 @@ def test_an_imagined_rotation_stays_a_rotation_for_a_hundred_steps():
     torch.testing.assert_close(folded, mean[:, :, :10], atol=2e-3, rtol=1e-3)
 
 
-@pytest.mark.parametrize("memory", ["ekf", "gru"])
+@pytest.mark.parametrize("memory", ["ekf", "gru", "semiparametric"])
 def test_a_predicted_step_has_a_rotation_and_the_scales_of_a_rotation_are_fixed(memory):
     model, obs, action = make_rotating_model(memory)
     state = model.initial_state(initial_action=action[:, 0])

@@ -40,7 +40,7 @@ find_sooner = partial(ReadingChecks, frozen=FrozenReadingsConfig(slack=0.0, min_
 """Detector that needs little evidence, since an untrained model predicts little."""
 
 
-@pytest.fixture(params=["ekf", "gru"])
+@pytest.fixture(params=["ekf", "gru", "semiparametric"])
 def base(request, tmp_path):
     torch.manual_seed(0)
     shape = ModelConfig.from_spec(SPEC, truth=1, memory=request.param, width=16, context=4, outcome=8)
