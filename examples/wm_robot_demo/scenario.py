@@ -61,10 +61,9 @@ class DemoChange:
         """
         rng = np.random.default_rng([seed, CHANGE_STREAM])
         times = QUICK_CHANGE_TIME_RANGE if quick else CHANGE_TIME_RANGE
-        if spec.name == "arm":
-            time = round(float(rng.uniform(*times)), 2)
-            return cls.make_mixed(time=time, seed=int(rng.integers(2**32)))
         time = round(float(rng.uniform(*times)), 2)
+        if spec.name == "arm":
+            return cls.make_mixed(time=time, seed=int(rng.integers(2**32)))
         return replace(_draw_declared_change(spec, task, rng), time=time)
 
 

@@ -10,13 +10,11 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.func import functional_call, grad, vmap
 
-from wm_robot.errors import ConfigError
 from wm_robot.memory.lifetime_state import LearnedState, LifetimeState
 from wm_robot.model.backend import Prediction
-from wm_robot.model.config import ModelConfig
-from wm_robot.model.observed_channels import ObservedChannels
 from wm_robot.model.world_model import WorldModel
 from wm_robot.types import Step
+from wm_robot_benchmarks.measures.online_learner import OnlineLearner
 
 HUBER_DELTA = 3.0
 """As in training, in units of the one-step change."""
@@ -47,19 +45,14 @@ class GradientConfig:
     second_moment: float = 0.99
 
 
-class GradientLearner:
+class GradientLearner(OnlineLearner):
     """Model whose weights are the lifetime state of each robot: `WorldModel` in what evaluation uses of it."""
-
-    uses_privileged_state = False
 
     def __init__(self, model: WorldModel, config: GradientConfig):
         """Args:
         model: Trained network without a memory.
         """
-        if model.config.memory != "null":
-            raise ConfigError(
-                f"the memory is '{model.config.memory}'; a network that learns by gradient has none"
-            )
+        super().__init__(model)
         self.learning, self._call = config, _ModelCall(model)
         self._frozen = {name: value.detach() for name, value in self._call.named_parameters()}
         self._frozen |= {name: value.detach() for name, value in self._call.named_buffers()}
@@ -70,14 +63,6 @@ class GradientLearner:
             for name, _ in self._call.named_parameters()
             if name.startswith(kept) and not name.startswith(unused)
         ]
-
-    @property
-    def config(self) -> ModelConfig:
-        return self._call.model.config
-
-    @property
-    def channels(self) -> ObservedChannels:
-        return self._call.model.channels
 
     def initial_state(
         self, *, initial_action: Float[Tensor, "B A"], truth: Tensor | None = None
@@ -101,23 +86,6 @@ class GradientLearner:
             recent=initial_action[:, None].expand(-1, c.recent, -1),
             learned=LearnedState((memory,)),
         )
-
-    def scan(
-        self,
-        state: LifetimeState[Tensor],
-        obs: Float[Tensor, "B Tplus1 O"],
-        action: Float[Tensor, "B T A"],
-        valid: Float[Tensor, "B T"],
-        truth: Tensor | None = None,
-        measured: Tensor | None = None,
-    ) -> tuple[Prediction[Tensor], LifetimeState[Tensor]]:
-        """Predict steps in sequence, and learn after each; all are valid."""
-        found = []
-        for t in range(action.shape[1]):
-            step = Step(obs[:, t], action[:, t], obs[:, t + 1], valid[:, t])
-            predicted, state = self.update(state, step)
-            found.append(predicted)
-        return Prediction(*(torch.stack(parts, 1) for parts in zip(*found, strict=True))), state
 
     def update(
         self, state: LifetimeState[Tensor], step: Step[Tensor]

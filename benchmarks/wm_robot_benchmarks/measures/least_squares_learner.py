@@ -1,21 +1,19 @@
 """Least-squares learners: recursive least squares on a robot's own life, without trained weights or beside them."""
 
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from dataclasses import dataclass, replace
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from wm_robot.errors import ConfigError
 from wm_robot.math.kalman_rule import kalman_update
 from wm_robot.memory.film import make_read_state
 from wm_robot.memory.lifetime_state import LearnedState, LifetimeState, LowRank, Residual
 from wm_robot.model.backend import Prediction
-from wm_robot.model.config import ModelConfig
-from wm_robot.model.observed_channels import ObservedChannels
 from wm_robot.model.world_model import WorldModel
 from wm_robot.types import Step
+from wm_robot_benchmarks.measures.online_learner import OnlineLearner
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,31 +26,18 @@ class LeastSquaresConfig:
     """Logarithm of the share of the coefficients that is left after a step; 0: nothing is forgotten."""
 
 
-class LeastSquaresLearner(ABC):
+class LeastSquaresLearner(OnlineLearner):
     """Model with coefficients for each robot, updated by recursive least squares; as `WorldModel` in evaluation.
 
     All channels share one covariance. Source: Kalman (1960), J. Basic Eng. 82(1), for constant coefficients.
     """
 
-    uses_privileged_state = False
-
     def __init__(self, model: WorldModel, config: LeastSquaresConfig):
         """Args:
         model: Trained network without a memory.
         """
-        if model.config.memory != "null":
-            raise ConfigError(
-                f"the memory is '{model.config.memory}'; least squares need a network without one"
-            )
-        self.model, self.learning = model, config
-
-    @property
-    def config(self) -> ModelConfig:
-        return self.model.config
-
-    @property
-    def channels(self) -> ObservedChannels:
-        return self.model.channels
+        super().__init__(model)
+        self.learning = config
 
     def initial_state(
         self, *, initial_action: Float[Tensor, "B A"], truth: Tensor | None = None
@@ -66,22 +51,6 @@ class LeastSquaresLearner(ABC):
             "covariance": torch.eye(size).expand(batch, -1, -1),
         }
         return self._use_coefficients(replace(state, learned=LearnedState((born,), state.residual)))
-
-    def scan(
-        self,
-        state: LifetimeState[Tensor],
-        obs: Float[Tensor, "B Tplus1 O"],
-        action: Float[Tensor, "B T A"],
-        valid: Float[Tensor, "B T"],
-        truth: Tensor | None = None,
-    ) -> tuple[Prediction[Tensor], LifetimeState[Tensor]]:
-        """Predict steps in sequence, and learn after each; all are valid."""
-        found = []
-        for t in range(action.shape[1]):
-            step = Step(obs[:, t], action[:, t], obs[:, t + 1], valid[:, t])
-            predicted, state = self.update(state, step)
-            found.append(predicted)
-        return Prediction(*(torch.stack(parts, 1) for parts in zip(*found, strict=True))), state
 
     def update(
         self, state: LifetimeState[Tensor], step: Step[Tensor]
@@ -119,16 +88,6 @@ class LeastSquaresLearner(ABC):
         self, state: LifetimeState[Tensor], obs: Float[Tensor, "B O"], action: Float[Tensor, "B A"]
     ) -> Float[Tensor, "B F"]:
         """Compute the features of a step."""
-
-    @abstractmethod
-    def observe(self, state: LifetimeState[Tensor], obs: Float[Tensor, "B O"]) -> Float[Tensor, "B Z"]:
-        """See `WorldModel.observe`."""
-
-    @abstractmethod
-    def imagine(
-        self, state: LifetimeState[Tensor], z: Float[Tensor, "B Z"], actions: Float[Tensor, "B N H A"]
-    ) -> Prediction[Tensor]:
-        """See `WorldModel.imagine`."""
 
 
 class LinearLearner(LeastSquaresLearner):

@@ -56,7 +56,7 @@ def _check_base(named: NamedValue) -> None:
     """Check that the base exists and was made for this robot; the agent checks its weights."""
     if not named.value:
         raise ConfigError(
-            f"it must be the folder of a base, or the name of a base that ships. "
+            "it must be the folder of a base, or the name of a base that ships. "
             f"Write {named.argument}:=arm-semiparametric"
         )
     card, spec = find_base(named.value) / CARD, named.spec
