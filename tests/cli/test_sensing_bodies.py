@@ -32,7 +32,7 @@ def test_a_sensing_robot_is_trained_by_one_command_and_acts(
     monkeypatch.chdir(tmp_path)
     # Exports would take most of the time.
     monkeypatch.setattr(base_graphs, "export_graphs", lambda *_, **__: {"plan": 0.0})
-    train_base(name, out=Path("base"), memory="ekf", **SMALLEST)
+    train_base(name, out=Path("base"), effect_trajectories=2, correction_updates=2, **SMALLEST)
     spec, task = load_spec(name), next(iter(load_spec(name).tasks))
     agent = Agent(load_base("base"), spec, task=task, planner=PLANNER)
     robot, goals = SimRobot(spec, seed=0), TaskGoals(spec, spec.tasks[task], seed=0)
