@@ -60,6 +60,12 @@ class FilmReadout(nn.Module):
         own = {name: value[0] for name, value in (state or {}).items() if name in RESIDUAL_KEYS}
         return self.compute_modulation(s, own)
 
+    def open_folded_reader(self, gain: Float[Tensor, "1 D"], bias: Float[Tensor, "1 D"]) -> Reader:
+        """Return the read function of a modulation, multiplied into the weights: for many queries."""
+        weight = self.query.weight * gain.mT
+        constant = torch.addcmul(bias, self.query.bias, gain)[0]
+        return lambda h: self.out(F.silu(F.linear(h, weight, constant)))
+
     def forward(self, h: Tensor, gain: Tensor, bias: Tensor) -> Tensor:
         return self.out(F.silu(torch.addcmul(bias, self.query(h), gain)))
 

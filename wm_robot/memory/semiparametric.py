@@ -110,10 +110,13 @@ class SemiparametricMemory(MultipleModelEkf):
         return read, state | after
 
     def open_correction(self, state: MemoryState) -> Reader:
-        # Folded: a plan asks it for every step of every sample.
-        matrix = state["correction"] @ self.linear.features.weight
-        constant = state["correction"] @ self.linear.features.bias
+        matrix, constant = self.fold_correction(state)
         return lambda query: apply_linear(query, matrix) + constant[:, None]
+
+    def fold_correction(self, state: MemoryState) -> tuple[Float[Tensor, "B O D"], Float[Tensor, "B O"]]:
+        """Return the correction as matrix and constant: a plan asks it for every step of every sample."""
+        features = self.linear.features
+        return state["correction"] @ features.weight, state["correction"] @ features.bias
 
     def find_command_map(self, state: MemoryState) -> Float[Tensor, "B A F"] | None:
         return state.get("command_map")

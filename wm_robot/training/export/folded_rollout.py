@@ -1,6 +1,6 @@
 """Folded rollout: imagination from a single state with few large products, for export."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import cast
 
@@ -14,7 +14,7 @@ from wm_robot.memory.baselines import NullMemory
 from wm_robot.memory.film import make_read_state
 from wm_robot.memory.lifetime_state import LifetimeState, map_values
 from wm_robot.memory.memory import Reader
-from wm_robot.memory.physics import PhysicsMemory
+from wm_robot.memory.semiparametric import SemiparametricMemory
 from wm_robot.model.input_layer import make_input_layer
 from wm_robot.model.world_model import WorldModel
 
@@ -40,7 +40,7 @@ def imagine_folded(
     readers = [
         memory.open_single_reader(make_read_state(state, i)) for i, memory in enumerate(model.memory_layers)
     ]
-    return _Rollout(model)(state, z, actions, readers, None, block_size)
+    return _Rollout(model)(state, z, actions, lambda: readers, None, block_size)
 
 
 def _imagine_selected(
@@ -53,10 +53,8 @@ def _imagine_selected(
 ) -> Tensor:
     """Compute the observations by the model or its frozen network, by which of them is in use."""
     (memory,), (baseline,) = model.memory_layers, network.memory_layers
-    assert isinstance(memory, PhysicsMemory) and isinstance(baseline, NullMemory)
-    in_use = memory.find_frozen(state.memory[0])
-    assert in_use is not None
-    is_frozen, start = in_use[0], model.make_frozen_state(state)
+    assert isinstance(memory, SemiparametricMemory) and isinstance(baseline, NullMemory)
+    is_frozen, start = memory.find_frozen(state.memory[0])[0], model.make_frozen_state(state)
 
     def select(frozen: Tensor, own: Tensor) -> Tensor:
         return torch.where(is_frozen, frozen, own)
@@ -75,8 +73,9 @@ def _imagine_selected(
             strict=True,
         )
     )
-    correct = memory.open_correction(state.memory[0])
-    assert correct is not None
+    matrix, constant = (
+        torch.where(is_frozen, 0.0, part[0]) for part in memory.fold_correction(state.memory[0])
+    )
     z = select(network.observe(start, model.decode(z)), z)
     actions = select(actions, model.map_commands(state, actions))
     recent = select(state.recent, model.map_commands(state, state.recent))
@@ -85,8 +84,8 @@ def _imagine_selected(
         replace(state.with_residual(residual), recent=recent),
         z,
         actions,
-        [lambda h: memory.film(h, gain, bias)],
-        lambda query: torch.where(is_frozen, 0.0, correct(query)),
+        lambda: [memory.film.open_folded_reader(gain, bias)],
+        (matrix, constant),
         block_size,
     )
     found: Tensor = functional_call(_Rollout(model), weights, given)
@@ -105,11 +104,11 @@ class _Rollout(nn.Module):
         state: LifetimeState[Tensor],
         z: Float[Tensor, "1 Z"],
         actions: Float[Tensor, "1 N H A"],
-        readers: Sequence[Reader],
-        correct: Reader | None,
+        open_readers: Callable[[], Sequence[Reader]],
+        correction: tuple[Float[Tensor, "O D"], Float[Tensor, "O"]] | None,
         block_size: int,
     ) -> Float[Tensor, "1 N H O"]:
-        return _imagine_one(self.model, state, z, actions, readers, correct, block_size)
+        return _imagine_one(self.model, state, z, actions, open_readers(), correction, block_size)
 
 
 def _imagine_one(
@@ -118,10 +117,14 @@ def _imagine_one(
     z: Tensor,
     actions: Tensor,
     readers: Sequence[Reader],
-    correct: Reader | None,
+    correction: tuple[Tensor, Tensor] | None,
     block_size: int,
 ) -> Tensor:
-    """Compute the observations by one network; see `imagine_folded`."""
+    """Compute the observations by one network; see `imagine_folded`.
+
+    Args:
+        correction: Matrix and constant of a correction of the change by the first query.
+    """
     residual = state.residual
     assert residual is not None, "the state has no residual"
     c, head = model.config, cast(nn.Linear, model.output_head[1])
@@ -140,6 +143,10 @@ def _imagine_one(
         [torch.zeros_like(model.input_layer.bias), head.bias[:sensors] * unit]
     )
     bias = F.linear(entrance.down_bias, up, changed)[0]
+    if correction is not None:
+        matrix, constant = correction
+        correct = (matrix * unit[:, None]).mT.contiguous()
+        bias = bias + torch.cat([torch.zeros_like(model.input_layer.bias), constant * unit])
     last = torch.addmm(
         head.weight[:sensors] * unit[:, None], residual.last.up[0] * unit[:, None], residual.last.down[0]
     ).mT.contiguous()
@@ -159,8 +166,8 @@ def _imagine_one(
             h = F.silu(h)
             for i, read in enumerate(readers):
                 query = model.norms[i](h)
-                if i == 0 and correct is not None:
-                    straight = straight + correct(query[None])[0] * unit
+                if i == 0 and correction is not None:
+                    straight = torch.addmm(straight, query, correct)
                 h = model.apply_block(i, h, read(query))
             normal = model.output_head[0](h)
             if channels.has_special:
