@@ -1,6 +1,6 @@
-"""`wm-robot bench onboard`: run time of a plan on one thread, and its quality."""
+"""`wm-robot bench onboard`: run time of a plan on one thread, and its quality; by joints, that of plan and update."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -17,6 +17,7 @@ from wm_robot_benchmarks.harness.result import (
     require_gripper,
 )
 from wm_robot_benchmarks.measures.corrupted_weights import BITS, change_weights, round_weights, shuffle_rows
+from wm_robot_benchmarks.measures.growth import JointCost, measure_joint_cost
 from wm_robot_benchmarks.measures.plan_timing import (
     SizeTimes,
     make_iteration_export,
@@ -45,7 +46,13 @@ SHARES = ((0, 10), (10, 10), (20, 80))
 
 @dataclass(frozen=True, kw_only=True)
 class OnboardBench(MemoryBench, SeededBench):
-    """Run time of a plan in ONNX, compared with torch and with its matrix products; quality with few samples."""
+    """Run time of a plan in ONNX, compared with torch and with its matrix products; quality with few samples.
+
+    With `--joints` only run times and state size of untrained models, for chains of so many joints.
+    """
+
+    joints: tuple[Count, ...] = ()
+    """Numbers of joints of chains; none: the robot's trained base."""
 
     repetitions: Count = 200
     """Plans of each kind at the default size; an eighth at that of TD-MPC2."""
@@ -57,6 +64,32 @@ class OnboardBench(MemoryBench, SeededBench):
     """A quarter of the repetitions and episodes, one seed."""
 
     def run(self, progress: Progress) -> Result:
+        return self._measure_chains(progress) if self.joints else self._measure_base(progress)
+
+    def _measure_chains(self, progress: Progress) -> Result:
+        """Measure the cost of a control step by the number of joints."""
+        repetitions = self.repetitions // 4 if self.quick else self.repetitions
+        share = 100 // len(self.joints)
+        costs = {
+            joints: measure_joint_cost(
+                joints, self.memory, max(1, repetitions), make_part_progress(progress, i * share, share, 100)
+            )
+            for i, joints in enumerate(self.joints)
+        }
+        return Result(
+            setting=replace(self.make_setting(), robot="chains of joints"),
+            figures={
+                **{f"update_plan_p50_ms_{joints}": cost.both.median for joints, cost in costs.items()},
+                **{f"state_mib_{joints}": cost.state_bytes / 2**20 for joints, cost in costs.items()},
+            },
+            table=[_make_joints_row(joints, cost) for joints, cost in costs.items()],
+            notes=(
+                f"memory {self.memory}, untrained; ms of the core, one thread, ONNX graphs; plan and update in turn",
+            ),
+        )
+
+    def _measure_base(self, progress: Progress) -> Result:
+        """Measure the plans of a trained base."""
         setting = self.make_setting()
         require_gripper(setting)
         require(self.repetitions >= 40, f"repetitions is {self.repetitions}; it must be at least 40")
@@ -157,6 +190,14 @@ def _make_times_row(size: str, part: str, times: RunTimes) -> dict[str, Any]:
         "wall ms": round(float(np.median(times.wall)), 3),
         "wall p99": round(float(np.quantile(times.wall, 0.99)), 3),
     }
+
+
+def _make_joints_row(joints: int, cost: JointCost) -> dict[str, Any]:
+    row: dict[str, Any] = {"joints": joints}
+    for part, times in (("update", cost.update), ("plan", cost.plan), ("both", cost.both)):
+        row[f"{part} p50"] = round(times.median, 2)
+        row[f"{part} p99"] = round(float(np.quantile(times.core, 0.99)), 2)
+    return row | {"state MiB": round(cost.state_bytes / 2**20, 2)}
 
 
 def _make_error_row(arm: str, error: np.ndarray) -> dict[str, Any]:

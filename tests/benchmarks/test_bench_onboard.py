@@ -1,7 +1,9 @@
 """The figures of `bench onboard` are of the times and seconds that they name."""
 
 import numpy as np
+import pytest
 
+from wm_robot.progress import ignore_progress
 from wm_robot_benchmarks.measures.plan_timing import SizeTimes
 from wm_robot_benchmarks.measures.planner_quality import (
     AFTER_S,
@@ -11,7 +13,7 @@ from wm_robot_benchmarks.measures.planner_quality import (
     describe_ratio_interval,
 )
 from wm_robot_benchmarks.measures.timing import RunTimes
-from wm_robot_benchmarks.onboard import _compute_ratios
+from wm_robot_benchmarks.onboard import OnboardBench, _compute_ratios
 
 
 def test_ratios_are_of_the_core_and_to_the_faster_products():
@@ -38,3 +40,17 @@ def test_the_interval_is_of_paired_episodes():
         float, describe_ratio_interval(np.random.default_rng(1).lognormal(size=30), one).split(" to ")
     )
     assert low < 0.9 and high > 1.1
+
+
+@pytest.mark.learn
+@pytest.mark.timeout(600)
+def test_costs_by_joints_are_of_plan_and_update_and_of_the_whole_state():
+    pytest.importorskip("torch")
+    result = OnboardBench(joints=(2,), memory="ekf", repetitions=3).run(ignore_progress)
+    (row,) = result.table
+    assert row["joints"] == 2 and 0 < row["update p50"] <= row["update p99"] and row["plan p50"] > 0
+    assert result.values["update_plan_p50_ms_2"] == pytest.approx(
+        row["update p50"] + row["plan p50"], rel=0.5
+    )
+    # Eight covariances of 18 parameters are the largest part.
+    assert 8 * 18**2 * 4 < result.values["state_mib_2"] * 2**20 < 60_000
