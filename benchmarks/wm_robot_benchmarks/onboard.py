@@ -68,6 +68,7 @@ class OnboardBench(MemoryBench, SeededBench):
 
     def _measure_chains(self, progress: Progress) -> Result:
         """Measure the cost of a control step by the number of joints."""
+        setting = replace(self.make_setting(), robot="chains of joints")
         repetitions = self.repetitions // 4 if self.quick else self.repetitions
         share = 100 // len(self.joints)
         costs = {
@@ -77,7 +78,7 @@ class OnboardBench(MemoryBench, SeededBench):
             for i, joints in enumerate(self.joints)
         }
         return Result(
-            setting=replace(self.make_setting(), robot="chains of joints"),
+            setting=setting,
             figures={
                 **{f"update_plan_p50_ms_{joints}": cost.both.median for joints, cost in costs.items()},
                 **{f"state_mib_{joints}": cost.state_bytes / 2**20 for joints, cost in costs.items()},

@@ -139,13 +139,19 @@ def test_what_is_believed_is_the_best_hypothesis_and_within_what_training_saw(me
 def test_another_hypothesis_is_believed_when_it_is_clearly_ahead(memory, ahead, believed):
     lived = Plant(2).live(memory, memory.initial_state(2), 50)
     lived["mean"][:, 3] = memory.prior_mean
-    lived["score"] = torch.full((2, memory.NUM_HYPOTHESES), -100.0)
+    lived["score"] = torch.full((2, memory.num_hypotheses), -100.0)
     lived["score"][:, 0], lived["score"][:, 3] = 0.0, ahead * memory.SWITCH_THRESHOLD
     _, after = infer(
         memory, lived, torch.zeros(2, dtype=torch.int64), says_nothing, torch.zeros(2, 2), torch.ones(2)
     )
     torch.testing.assert_close(after["physics"], lived["mean"][:, believed])
     torch.testing.assert_close(after["mean"][:, 0], lived["mean"][:, believed])
+
+
+@pytest.mark.parametrize(("parameters", "hypotheses"), [(46, 8), (100, 8), (101, 6)])
+def test_many_parameters_have_fewer_hypotheses(parameters, hypotheses):
+    state = MultipleModelEkf(width=4, outcome=parameters, dt=0.02).initial_state(2)
+    assert {value.shape[1] for name, value in state.items() if name != "physics"} == {hypotheses}
 
 
 def test_a_masked_step_leaves_every_bit_and_may_hold_anything(memory):

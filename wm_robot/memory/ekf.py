@@ -35,7 +35,11 @@ class MultipleModelEkf(PhysicsMemory):
 
     max_layers = 1
 
-    NUM_HYPOTHESES = 8
+    NUM_HYPOTHESES, NUM_HYPOTHESES_OF_MANY = 8, 6
+    """Number of hypotheses, and that of robots with more than `MANY_PARAMETERS`: their cost is that of the largest
+    part of a control step. On the arm six are as good after the first step."""
+    MANY_PARAMETERS = 100
+    """More than thirteen joints have, with seven for each and four for the robot."""
     VARIANCE_FACTOR = 3.0
     """Factor on the predicted variance: successive errors are correlated and carry less evidence."""
     DRIFT_RATE = 0.2
@@ -67,6 +71,9 @@ class MultipleModelEkf(PhysicsMemory):
     def __init__(self, *, width: int, outcome: int, dt: float, size: int = 192):
         super().__init__(width=width, outcome=outcome, dt=dt, size=size)
         self.dt = dt
+        self.num_hypotheses = (
+            self.NUM_HYPOTHESES if outcome <= self.MANY_PARAMETERS else self.NUM_HYPOTHESES_OF_MANY
+        )
         self.register_buffer("prior_mean", torch.zeros(outcome))
         self.register_buffer("prior_covariance", torch.eye(outcome))
         self.register_buffer("low", torch.full((outcome,), -5.0))
@@ -91,14 +98,14 @@ class MultipleModelEkf(PhysicsMemory):
 
     def initial_state(self, batch: int) -> MemoryState:
         """Return hypotheses of the prior: one unchanged, and one for each reflected parameter."""
-        mean = self.prior_mean.repeat(batch, self.NUM_HYPOTHESES, 1)
-        for k, i in enumerate(self._bimodal_parameters[: self.NUM_HYPOTHESES - 1].tolist(), start=1):
+        mean = self.prior_mean.repeat(batch, self.num_hypotheses, 1)
+        for k, i in enumerate(self._bimodal_parameters[: self.num_hypotheses - 1].tolist(), start=1):
             mean[:, k, i] = self.reflection_sum[i] - mean[:, k, i]
         return {
             "physics": mean[:, 0],
             "mean": mean,
-            "covariance": self.prior_covariance.expand(batch, self.NUM_HYPOTHESES, -1, -1),
-            "score": torch.zeros(batch, self.NUM_HYPOTHESES, device=mean.device),
+            "covariance": self.prior_covariance.expand(batch, self.num_hypotheses, -1, -1),
+            "score": torch.zeros(batch, self.num_hypotheses, device=mean.device),
         }
 
     @property

@@ -69,7 +69,7 @@ class SemiparametricMemory(MultipleModelEkf):
         mean, covariance = state["mean"].clone(), state["covariance"].clone()
         mean[:, 0] = 0.0
         covariance[:, 0] = self.BIRTH_COVARIANCE * covariance[:, 0]
-        weights, weight_covariance = self.linear.make_prior(batch, self.NUM_HYPOTHESES)
+        weights, weight_covariance = self.linear.make_prior(batch, self.num_hypotheses)
         no_map = like.new_zeros(batch, self.map_filter.num_commands, 1 + self.map_filter.num_commands)
         return state | {
             "physics": mean[:, 0],
@@ -78,7 +78,7 @@ class SemiparametricMemory(MultipleModelEkf):
             "correction": weights[:, 0],
             "weights": weights,
             "weight_covariance": weight_covariance,
-            "error": like.new_zeros(batch, self.NUM_HYPOTHESES),
+            "error": like.new_zeros(batch, self.num_hypotheses),
             "frozen_error": like.new_zeros(batch),
             "frozen": like.new_ones(batch),
             "command_map": no_map,
