@@ -36,8 +36,8 @@ class MultipleModelEkf(PhysicsMemory):
     max_layers = 1
 
     NUM_HYPOTHESES, NUM_HYPOTHESES_OF_MANY = 8, 6
-    """Number of hypotheses, and that of robots with more than `MANY_PARAMETERS`: their cost is that of the largest
-    part of a control step. On the arm six are as good after the first step."""
+    """Number of hypotheses, and that of robots with more than `MANY_PARAMETERS`: with thirty joints they take most of
+    a control step. On the arm, six have 5 to 16 % more error in the first 16 steps than eight."""
     MANY_PARAMETERS = 100
     """More than thirteen joints have, with seven for each and four for the robot."""
     VARIANCE_FACTOR = 3.0
