@@ -80,9 +80,9 @@ class Plant:
             predict_mapped=predict_mapped,
         )
 
-    def live(self, memory: SemiparametricMemory, state, steps: int):
+    def live(self, memory: SemiparametricMemory, state, steps: int, *, age: int = 0):
         errors = []
-        for age in range(steps):
+        for age in range(age, age + steps):
             step = self.make_step(age, state)
             predicted, state = memory.infer_physics(state, step)
             errors.append((predicted.mean - step.outcome).square().mean())
@@ -95,6 +95,14 @@ def test_it_begins_with_the_frozen_prediction_to_the_bit(memory):
     predicted, _ = memory.infer_physics(memory.initial_state(4), step)
     assert step.frozen is not None and torch.equal(predicted.mean, step.frozen.mean)
     assert memory.find_frozen(memory.initial_state(4)).all()
+
+
+def test_no_evidence_of_the_first_steps_is_enough_to_leave_the_frozen_network(memory):
+    plant, fewest = Plant(frozen_error=30.0), memory.FEWEST_UPDATES
+    _, state = plant.live(memory, memory.initial_state(4), fewest - 1)
+    assert memory.find_frozen(state).all()
+    _, state = plant.live(memory, state, 1, age=fewest - 1)
+    assert not memory.find_frozen(state).any()
 
 
 @pytest.mark.parametrize("undeclared", [0.0, 0.2])
@@ -119,7 +127,7 @@ def test_it_stays_with_the_frozen_network_where_that_predicts_better(memory):
 def test_it_returns_to_the_frozen_network_when_all_else_gets_worse(memory):
     _, state = Plant(frozen_error=0.1).live(memory, memory.initial_state(4), 100)
     assert not memory.find_frozen(state).any()
-    _, state = Plant(undeclared=3.0, frozen_error=0.1).live(memory, state, 5)
+    _, state = Plant(undeclared=3.0, frozen_error=0.1).live(memory, state, 5, age=100)
     assert memory.find_frozen(state).all()
 
 

@@ -29,7 +29,7 @@ class SemiparametricMemory(MultipleModelEkf):
     it predicts better, it is in use for all of them.
 
     The robot begins with the frozen network, and leaves it for the first hypothesis once that predicts with clearly
-    less error; it returns as soon as that predicts worse. So it is never worse than frozen weights for longer than
+    less error, after a few steps at the earliest; it returns as soon as that predicts worse. So it is never worse than frozen weights for longer than
     the evidence takes.
 
     Source: semiparametric regression, Nguyen-Tuong and Peters (2010), ICRA, doi:10.1109/ROBOT.2010.5509858.
@@ -49,6 +49,9 @@ class SemiparametricMemory(MultipleModelEkf):
     LEAVE_FROZEN, RETURN_TO_FROZEN = 0.6, 1.0
     """Mean squared error of the first hypothesis, in that of the frozen network, below which it is in use, and above
     which it no longer is."""
+    FEWEST_UPDATES = 8
+    """Number of updates of a lifetime before which the frozen network is never left: an error or two of one step ahead
+    say little about those of a plan."""
 
     USE_MAP = 0.8
     """Squared error with the command map, in that of the first hypothesis, below which the map is in use, if it is
@@ -148,11 +151,12 @@ class SemiparametricMemory(MultipleModelEkf):
         frozen_error = self._average_error(state["frozen_error"][:, None], surprise, known)[:, 0]
         after |= self._select_map(state, after, self._update_map(state, step), frozen_error, step.w)
         bound = torch.where(state["frozen"] > 0, self.LEAVE_FROZEN, self.RETURN_TO_FROZEN)
+        worse = after["error"][:, 0] > bound * frozen_error
         after |= {
             "physics": after["mean"][:, 0],
             "correction": after["weights"][:, 0],
             "frozen_error": frozen_error,
-            "frozen": (after["error"][:, 0] > bound * frozen_error).to(innovation.dtype),
+            "frozen": (worse | (step.num_updates + 1 < self.FEWEST_UPDATES)).to(innovation.dtype),
         }
         believed = (state["frozen"] > 0)[:, None]
         predicted = StepPrediction(
