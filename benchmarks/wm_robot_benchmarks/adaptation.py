@@ -10,7 +10,7 @@ from wm_robot.evaluation.gap import Comparison, average_over_seeds, compute_gap_
 from wm_robot.progress import Progress, make_part_progress
 from wm_robot.types import TrajectoryBatch
 from wm_robot_benchmarks.harness.bench import MemoryBench, SeededBench
-from wm_robot_benchmarks.harness.processes import in_processes
+from wm_robot_cli.worker_processes import in_processes
 from wm_robot_benchmarks.harness.result import (
     Result,
     Setting,

@@ -13,7 +13,7 @@ from wm_robot.memory.registry import DEFAULT_MEMORY
 from wm_robot.progress import Progress, make_part_progress
 from wm_robot.spec import RobotSpec
 from wm_robot_benchmarks.harness.bench import BasesBench, FirstSeedBench, RobotBench
-from wm_robot_benchmarks.harness.processes import end_with_parent, in_processes
+from wm_robot_cli.worker_processes import end_with_parent, in_processes
 from wm_robot_benchmarks.harness.result import (
     Result,
     Setting,

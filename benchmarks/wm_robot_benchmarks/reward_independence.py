@@ -7,7 +7,7 @@ import numpy as np
 
 from wm_robot.progress import Progress
 from wm_robot_benchmarks.harness.bench import MemoryBench, SeededBench
-from wm_robot_benchmarks.harness.processes import in_processes
+from wm_robot_cli.worker_processes import in_processes
 from wm_robot_benchmarks.harness.result import (
     Result,
     Setting,

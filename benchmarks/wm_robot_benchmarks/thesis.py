@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from wm_robot.progress import Progress
 from wm_robot_benchmarks.harness.bench import BasesBench, RobotBench, SeededBench
-from wm_robot_benchmarks.harness.processes import in_processes
+from wm_robot_cli.worker_processes import in_processes
 from wm_robot_benchmarks.harness.result import Result, describe_seed_count, load_bases, require
 from wm_robot_benchmarks.undeclared import DECLARED, NOMINAL
 from wm_robot_cli.values import Count, Seed

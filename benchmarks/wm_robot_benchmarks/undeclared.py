@@ -10,7 +10,7 @@ from wm_robot.evaluation.gap import Comparison
 from wm_robot.evaluation.intervals import bootstrap_ratio_interval
 from wm_robot.progress import Progress
 from wm_robot_benchmarks.harness.bench import MemoryBench, SeededBench
-from wm_robot_benchmarks.harness.processes import in_processes
+from wm_robot_cli.worker_processes import in_processes
 from wm_robot_benchmarks.harness.result import (
     Result,
     Setting,

@@ -26,6 +26,7 @@ from wm_robot_cli import (
     state,
     train,
     up,
+    validate,
 )
 from wm_robot_cli.completion import make_completion_verb
 from wm_robot_cli.exit_report import report_error
@@ -65,6 +66,7 @@ VERBS: dict[str, Callable[..., Any]] = {
     "export": export.export_base,
     "calibrate": calibrate.calibrate_base,
     "pretrain-state": pretrain_state.pretrain_state,
+    "validate": validate.validate_bundle,
     "bench": explain_missing_benches,
     "state": state.list_state_verbs,
     "recover": recover.recover_recordings,

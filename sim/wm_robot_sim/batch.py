@@ -12,6 +12,7 @@ from wm_robot.errors import SpecError, UnsafeActionError
 from wm_robot.spec import JOINTS, ChannelGroup, ChannelLayout, RobotSpec
 from wm_robot_sim.base_motion import lift_out_of_ground
 from wm_robot_sim.command_path import CommandPath
+from wm_robot_sim.contacts import find_touching_bodies
 from wm_robot_sim.model_compiler import compile_model
 from wm_robot_sim.noise_blocks import NoiseBlocks
 from wm_robot_sim.physics_stepper import PhysicsStepper
@@ -382,6 +383,17 @@ class BatchSim:
         if self.spec.sensors:
             true = np.concatenate([true, self._sensors.compute_channels(data[:, self._sensors.columns])], -1)
         return np.asarray(true, np.float32)
+
+    def find_contacts(self, row: int) -> list[tuple[str, str]]:
+        """Find the pairs of bodies of a robot that touch each other or their surroundings, by name.
+
+        Links that do not collide in the model are compared by the distance of their geoms, so that a robot whose
+        links may pass through one another in simulation is found too. Neighbours in the tree are left out.
+        """
+        model, data = self._models[row], self._scratch
+        mujoco.mj_resetData(model, data)
+        mujoco.mj_setState(model, data, self._physics_state[row], int(mujoco.mjtState.mjSTATE_FULLPHYSICS))
+        return find_touching_bodies(model, data)
 
     def true_joint_positions(self) -> Float[np.ndarray, "B J"]:
         """True joint positions, in rad (m)."""

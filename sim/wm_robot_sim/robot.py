@@ -73,6 +73,14 @@ class SimRobot:
         self._batch.reset()
         return self.read()
 
+    def compute_true_obs(self) -> np.ndarray:
+        """Observation of now without noise, bias and delay, `O`."""
+        return self._batch.compute_true_obs()[0]
+
+    def find_contacts(self) -> list[tuple[str, str]]:
+        """Find the pairs of bodies that touch; see `BatchSim.find_contacts`."""
+        return self._batch.find_contacts(0)
+
     def compute_gripper_position(self) -> np.ndarray:
         """Gripper position at the true joint positions, `3`, in m."""
         return self._batch.compute_gripper_position()[0]

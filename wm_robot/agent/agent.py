@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from jaxtyping import Float
 
 from wm_robot.adaptation.consolidation import ConsolidationClient, Learner
 from wm_robot.adaptation.events import AgentEvent
@@ -261,6 +262,12 @@ class Agent:
     def predict_plan(self) -> PlanPrediction | None:
         """Predict the outcome of the newest plan; None before the first action."""
         return self._batch.predict_plan()
+
+    def predict_outcome(
+        self, obs: Float[np.ndarray, "O"], actions: Float[np.ndarray, "H A"]
+    ) -> PlanPrediction:
+        """Predict the outcome of given actions from an observation, with the present state."""
+        return self._batch.predict_outcome(obs, actions)
 
     def save(self, place: Path | str, *, note: str = "") -> str:
         """Save the lifetime state durably, and return the snapshot's digest.

@@ -235,6 +235,13 @@ class BatchAgent:
         """Predict the outcome of the newest plan of the first robot; None before its first action."""
         return predict_plan(self._backend, self._last_plan) if self._last_plan else None
 
+    def predict_outcome(
+        self, obs: Float[np.ndarray, "O"], actions: Float[np.ndarray, "H A"]
+    ) -> PlanPrediction:
+        """Predict the outcome of given actions of the first robot from an observation, with the present state."""
+        plan = LastPlan(self.state, _as_float32(obs[None]), _as_float32(actions[None]))
+        return predict_plan(self._backend, plan)
+
     def _update_snapshot_content(self) -> None:
         """Set the content of the next snapshot; one assignment, since another thread may save."""
         past = self.consolidation.experience if self.consolidation else None

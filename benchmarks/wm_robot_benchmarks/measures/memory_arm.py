@@ -23,7 +23,7 @@ from wm_robot.model.world_model import WorldModel
 from wm_robot.progress import Progress, make_part_progress
 from wm_robot.types import Step, TrajectoryBatch
 from wm_robot_benchmarks.adaptation import STAGE
-from wm_robot_benchmarks.harness.processes import in_processes
+from wm_robot_cli.worker_processes import in_processes
 from wm_robot_benchmarks.harness.result import (
     FAMILIES,
     Result,

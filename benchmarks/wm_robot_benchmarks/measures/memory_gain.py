@@ -8,7 +8,7 @@ import numpy as np
 
 from wm_robot.progress import Progress, make_part_progress
 from wm_robot.types import TrajectoryBatch
-from wm_robot_benchmarks.harness.processes import in_processes
+from wm_robot_cli.worker_processes import in_processes
 from wm_robot_benchmarks.harness.result import Result, Setting, describe_seed_count
 from wm_robot_benchmarks.measures.gain_task import (
     EPISODES,

@@ -9,7 +9,7 @@ from jaxtyping import Float
 from wm_robot.evaluation.calibration import UPDATE_COUNTS, compute_coverage, compute_standardised_errors
 from wm_robot.progress import Progress, ignore_progress
 from wm_robot_benchmarks.calibration import compute_rank_correlation
-from wm_robot_benchmarks.harness.processes import in_processes
+from wm_robot_cli.worker_processes import in_processes
 from wm_robot_benchmarks.harness.result import (
     Result,
     Setting,

@@ -11,7 +11,7 @@ import pytest
 
 from wm_robot.errors import SnapshotError
 from wm_robot_benchmarks.harness import processes
-from wm_robot_benchmarks.harness.processes import in_processes
+from wm_robot_cli.worker_processes import in_processes
 
 
 def noted(folder: str, number: int) -> int:
@@ -48,7 +48,7 @@ def test_results_come_in_order_from_other_processes(tmp_path):
 def test_a_bench_that_is_killed_leaves_nothing_running(tmp_path):
     program = (
         "from tests.benchmarks.test_processes import asleep; "
-        "from wm_robot_benchmarks.harness.processes import in_processes; "
+        "from wm_robot_cli.worker_processes import in_processes; "
         f"in_processes(asleep, [({str(tmp_path)!r}, n) for n in range(2)])"
     )
     bench = subprocess.Popen([sys.executable, "-c", program], cwd=Path(__file__).parents[2])
@@ -96,7 +96,7 @@ def test_ctrl_c_ends_a_bench_and_its_processes_without_a_traceback(tmp_path):
     program = (
         "import signal, sys\n"
         "from tests.benchmarks.test_processes import asleep\n"
-        "from wm_robot_benchmarks.harness.processes import in_processes\n"
+        "from wm_robot_cli.worker_processes import in_processes\n"
         # A shell that starts the tests in the background has them ignore Ctrl-C.
         "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
         "try:\n"

@@ -1,4 +1,4 @@
-"""Worker processes: run the jobs of a bench in parallel, each in a process with one thread."""
+"""Worker processes: run jobs in parallel, each in a process with one thread."""
 
 import multiprocessing
 import os
@@ -25,19 +25,24 @@ PROGRESS_RESOLUTION = 1_000_000
 
 
 def in_processes(
-    part: Callable[..., T], jobs: Sequence[tuple[Any, ...]], progress: Progress | None = None
+    part: Callable[..., T],
+    jobs: Sequence[tuple[Any, ...]],
+    progress: Progress | None = None,
+    *,
+    count: int | None = None,
 ) -> list[T]:
     """Run `part(*job)` for every job in parallel, one per core; return the results in the order of the jobs.
 
-    Ctrl-C or an error in one job ends all others immediately.
+    Ctrl-C, or an error in one job, ends all others immediately.
 
     Args:
         part: Function of a module, so that a new process can import it. With `progress` it gets its own progress
             function, under that name.
         progress: Receives the progress of all jobs; each has the same weight.
+        count: Number of processes; one for each core by default.
     """
     context = multiprocessing.get_context("spawn")
-    count = min(len(jobs), os.cpu_count() or 1)
+    count = min(len(jobs), count or os.cpu_count() or 1)
     others = set(multiprocessing.active_children())
     pool = ProcessPoolExecutor(
         count, mp_context=context, initializer=end_with_parent, initargs=(os.getpid(),)
@@ -45,7 +50,7 @@ def in_processes(
     with tempfile.TemporaryDirectory() as folder, pool:
         shares = [_JobProgress(Path(folder) / str(number)) for number in range(len(jobs))]
         try:
-            # Processes are started here. Only the bench receives Ctrl-C: it ends them.
+            # Processes are started here. Only this one receives Ctrl-C: it ends them.
             with _block_interrupts():
                 futures = [
                     pool.submit(part, *job, **({} if progress is None else {"progress": share}))
@@ -73,7 +78,7 @@ def in_processes(
 
 @dataclass(frozen=True)
 class _JobProgress:
-    """Progress of one job: a file that its process writes and the bench reads."""
+    """Progress of one job: a file that its process writes and the parent reads."""
 
     path: Path
 
@@ -91,7 +96,7 @@ class _JobProgress:
 
 
 def end_with_parent(parent: int) -> None:
-    """End this process when the bench ends: a killed bench does not end its workers by itself.
+    """End this process when its parent ends: a killed one does not end its workers by itself.
 
     Args:
         parent: Process id of the parent.

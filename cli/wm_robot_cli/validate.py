@@ -1,0 +1,176 @@
+"""Verb `wm-robot validate`: may this base with this state drive that robot?"""
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import tyro
+
+from wm_robot.errors import ConfigError, MissingExtraError, WmRobotError
+from wm_robot_cli.progress import ProgressMeter, format_duration
+from wm_robot_cli.tables import make_console, print_rows, print_table
+from wm_robot_cli.values import Count, JsonFlag, Seed
+
+if TYPE_CHECKING:
+    from wm_robot.evaluation.validation.battery import Battery
+    from wm_robot_cli.validation.battery_run import ValidationReport
+    from wm_robot_cli.validation.runner import ValidationTarget
+
+EXIT_REFUSED = 3
+"""Exit code if the verdict is `failed`."""
+DEFAULT_WORK = Path("runs/validation")
+SHOWN_REASONS = 2
+
+
+def validate_bundle(
+    base: Annotated[str, tyro.conf.Positional],
+    /,
+    *,
+    state: str = "",
+    robot: str = "",
+    task: str | None = None,
+    quick: bool = False,
+    only: str = "",
+    skip: tuple[str, ...] = (),
+    seed: Seed = 0,
+    processes: Count = 2,
+    work: Path = DEFAULT_WORK,
+    report: Path | None = None,
+    junit: Path | None = None,
+    as_json: JsonFlag = False,
+) -> None:
+    """Validate a base with a lifetime state in MuJoCo, by the battery of the robot: may it drive that robot?
+
+    The checks and their limits are in `wm_robot/evaluation/validation/battery.yaml`; a file `ROBOT.battery.yaml`
+    beside the robot's spec changes them. After a kill the same command continues. Exit code 3: the verdict is
+    `failed`. Failed scenarios are written as cases; `--only CASE` runs one again.
+
+    Args:
+        base: Folder of the base, or the name of a base that ships.
+        state: Lifetime state: `STORE`, `STORE@BRANCH` or `STORE@DIGEST`; the initial state of the base by default.
+        robot: Name of the robot, or the path of its spec; the robot of the base by default.
+        task: Task of the robot; its first by default.
+        quick: Run the checks that are marked for it, with fewer episodes.
+        only: One check by name, or a case file: run it alone. There is no verdict then.
+        skip: Names of checks that are not run; mandatory ones are run all the same.
+        seed: Seed of worlds, goals, motion and noise.
+        processes: Number of worker processes.
+        work: Folder for results and cases.
+        report: HTML file for the report; by default it is written beside the results.
+        junit: XML file for the results in JUnit form.
+        as_json: Print JSON.
+    """
+    try:
+        from wm_robot.evaluation.validation.battery import Battery
+        from wm_robot_cli.validation.battery_run import BatteryRun
+    except ImportError as error:
+        raise MissingExtraError("wm-robot validate", "sim") from error
+    target = _make_target(base, state, robot, task, seed)
+    battery = _load_battery(target)
+    if only:
+        _run_only(target, battery, only, as_json=as_json)
+        return
+    if unknown := [name for name in skip if name not in {check.name for check in battery.checks}]:
+        battery.find_check(unknown[0])
+    run = BatteryRun(battery, target, work, quick=quick, processes=processes, skipped=skip)
+    with ProgressMeter("validate") as progress:
+        found = run.run(progress)
+    for case in found.cases:
+        case.save(run.folder / "cases")
+    if junit is not None:
+        from wm_robot.evaluation.validation.junit import write_junit
+
+        write_junit(junit, found.verdict)
+    values = found.to_dict() | {"folder": str(run.folder)}
+    if as_json:
+        print(json.dumps(values))
+    else:
+        _print_report(found, run.folder)
+    if not found.verdict.is_passed:
+        raise SystemExit(EXIT_REFUSED)
+
+
+def _make_target(base: str, state: str, robot: str, task: str | None, seed: int) -> "ValidationTarget":
+    from wm_robot.io.base_file import find_base
+    from wm_robot.io.strict_json import parse_json
+    from wm_robot.robots import load_spec
+    from wm_robot_cli.validation.runner import ValidationTarget
+
+    folder = find_base(base)
+    if not robot:
+        robot = str(parse_json((folder / "base.json").read_bytes(), str(folder))["robot"])
+    spec = load_spec(robot)
+    if not spec.tasks:
+        raise ConfigError(f"robot '{spec.name}' has no task. Add one to its spec")
+    return ValidationTarget(
+        base=str(folder), state=state, robot=robot, task=task or next(iter(spec.tasks)), seed=seed
+    )
+
+
+def _load_battery(target: "ValidationTarget") -> "Battery":
+    from wm_robot.evaluation.validation.battery import Battery
+    from wm_robot.robots import find_spec_path
+
+    return Battery.load(target.load_spec().name, find_spec_path(target.robot).parent)
+
+
+def _run_only(target: "ValidationTarget", battery: "Battery", only: str, *, as_json: bool) -> None:
+    """Run the scenarios of one check, or a case, and print what was measured."""
+    from wm_robot.evaluation.validation.battery import EPISODE_MEASURES
+    from wm_robot.evaluation.validation.scenario import CASE_SUFFIX, Case
+    from wm_robot_cli.validation.battery_run import describe_episode, describe_failure
+    from wm_robot_cli.validation.runner import run_scenario
+    from wm_robot_cli.validation.worlds import ScenarioSource
+
+    before: dict[str, Any] = {}
+    if only.endswith(CASE_SUFFIX) or Path(only).is_file():
+        case = Case.load(Path(only))
+        scenarios, before = [case.scenario], dict(case.figures)
+    else:
+        check = battery.find_check(only)
+        if check.measure not in EPISODE_MEASURES:
+            raise ConfigError(f"check '{only}' has no episodes; run the whole battery for it")
+        source = ScenarioSource(target.load_spec(), target.task, seed=target.seed)
+        scenarios = source.draw(check, check.settings)
+    agents: dict[bool, Any] = {}
+    change_std, found = target.read_change_std(), []
+    for scenario in scenarios:
+        result = run_scenario(agents, target, scenario, change_std)
+        found.append(
+            {
+                "scenario": scenario.label,
+                **describe_episode(result),
+                "reasons": list(describe_failure(result)),
+            }
+        )
+    if as_json:
+        print(json.dumps({"scenarios": found, "before": before}))
+        return
+    for each in found:
+        print(f"{each['scenario']}: " + "; ".join(each["reasons"]))
+    if before:
+        print("when it was kept: " + ", ".join(f"{name} {value:.3g}" for name, value in before.items()))
+
+
+def _print_report(found: "ValidationReport", folder: Path) -> None:
+    rows = [
+        {
+            "check": each.check.name,
+            "result": each.status,
+            "severity": each.check.severity,
+            "measured": _shorten_figures(each.check.limits, each.figures),
+            "pass line": each.check.describe_limits(),
+        }
+        for each in found.verdict.outcomes
+    ]
+    print_table(make_console(), rows)
+    for each in found.verdict.outcomes:
+        if each.status == "failed":
+            print(f"{each.check.name} ({each.check.severity}): " + "; ".join(each.reasons[:SHOWN_REASONS]))
+            print(f"  {each.check.remedy}")
+    print(f"score {found.score:.3g} tolerances, {format_duration(found.seconds)}; results in {folder}")
+    print(found.verdict.to_sentence())
+
+
+def _shorten_figures(limits: Any, figures: Any) -> str:
+    return ", ".join(f"{name} {figures[name]:.3g}" for name in limits if name in figures)
