@@ -10,9 +10,9 @@ from wm_robot.evaluation.intervals import bootstrap_ratio_interval
 from wm_robot.progress import Progress, make_part_progress
 from wm_robot.types import TrajectoryBatch
 from wm_robot_benchmarks.harness.bench import MemoryBench, SeededBench
-from wm_robot_cli.worker_processes import in_processes
 from wm_robot_benchmarks.harness.result import Result, Setting, describe_seed_count, load_bases, require
 from wm_robot_cli.values import Count, Seed
+from wm_robot_cli.worker_processes import in_processes
 
 if TYPE_CHECKING:
     from wm_robot.memory.state_arrays import ArrayState

@@ -8,7 +8,6 @@ import numpy as np
 from wm_robot.memory.registry import DEFAULT_MEMORY
 from wm_robot.progress import Progress, make_part_progress
 from wm_robot_benchmarks.harness.bench import MemoryBench, SeededBench
-from wm_robot_cli.worker_processes import in_processes
 from wm_robot_benchmarks.harness.result import (
     Result,
     Setting,
@@ -18,6 +17,7 @@ from wm_robot_benchmarks.harness.result import (
     require,
 )
 from wm_robot_cli.values import Count, Seed
+from wm_robot_cli.worker_processes import in_processes
 
 SHOWN = (1, 8, 32, 100)
 """Steps ahead with a figure."""

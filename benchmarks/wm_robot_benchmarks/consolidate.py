@@ -9,9 +9,9 @@ import numpy as np
 from wm_robot.evaluation.gap import explain_missing_gap
 from wm_robot.progress import Progress, make_part_progress
 from wm_robot_benchmarks.harness.bench import MemoryBench, SeededBench
-from wm_robot_cli.worker_processes import in_processes
 from wm_robot_benchmarks.harness.result import Result, Setting, describe_seed_count, load_bases, require
 from wm_robot_cli.values import Count, Duration, Seed
+from wm_robot_cli.worker_processes import in_processes
 
 if TYPE_CHECKING:
     from wm_robot.adaptation.experience_buffer import ExperienceSegment

@@ -14,7 +14,6 @@ from wm_robot.spec import RobotSpec
 from wm_robot.tasks import ErrorScale, TaskError
 from wm_robot.tasks.reach import TOLERANCE
 from wm_robot_benchmarks.harness.bench import MemoryBench, SeededBench
-from wm_robot_cli.worker_processes import in_processes
 from wm_robot_benchmarks.harness.result import (
     Result,
     Setting,
@@ -24,6 +23,7 @@ from wm_robot_benchmarks.harness.result import (
     require,
 )
 from wm_robot_cli.values import Count, CountOrZero, Seed
+from wm_robot_cli.worker_processes import in_processes
 
 if TYPE_CHECKING:
     from wm_robot_sim.batch import BatchSim

@@ -14,7 +14,6 @@ from wm_robot.robots import load_spec
 from wm_robot.tasks import ErrorScale, TaskError
 from wm_robot_benchmarks.control import select_measured_task
 from wm_robot_benchmarks.harness.bench import MemoryBench, SeededBench
-from wm_robot_cli.worker_processes import in_processes
 from wm_robot_benchmarks.harness.result import (
     Result,
     Setting,
@@ -26,6 +25,7 @@ from wm_robot_benchmarks.harness.result import (
 )
 from wm_robot_benchmarks.measures.new_rules import RULES
 from wm_robot_cli.values import Count, Seed
+from wm_robot_cli.worker_processes import in_processes
 
 BEFORE_S, LEVEL_S = 4.0, 2.0
 """Time before the change, and its last part, whose mean error is the level before, in s."""

@@ -18,10 +18,10 @@ from wm_robot_benchmarks.harness.host_load import (
     read_load,
     read_stolen_time,
 )
-from wm_robot_cli.worker_processes import in_processes
 from wm_robot_benchmarks.harness.result import Result, Setting, find_base_folder, read_base_digest, require
 from wm_robot_cli.progress import report_elapsed_time
 from wm_robot_cli.values import CountOrZero, Duration, Priority, RateOrZero
+from wm_robot_cli.worker_processes import in_processes
 
 BARE = 0.1
 """Duration of the bare loop before the run, as a fraction of the run."""

@@ -9,9 +9,9 @@ from wm_robot.evaluation.gap import Comparison, compute_gap_closed
 from wm_robot.progress import Progress
 from wm_robot.types import TrajectoryBatch
 from wm_robot_benchmarks.harness.bench import MemoryBench, SeededBench
-from wm_robot_cli.worker_processes import in_processes
 from wm_robot_benchmarks.harness.result import Result, Setting, describe_seed_count, load_bases, require
 from wm_robot_cli.values import Count
+from wm_robot_cli.worker_processes import in_processes
 
 if TYPE_CHECKING:
     from wm_robot_benchmarks.measures.context_recall import ContextVisits

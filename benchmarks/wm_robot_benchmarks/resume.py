@@ -13,7 +13,6 @@ from wm_robot.memory.registry import DEFAULT_MEMORY
 from wm_robot.progress import Progress, make_part_progress
 from wm_robot.spec import RobotSpec
 from wm_robot_benchmarks.harness.bench import BasesBench, FirstSeedBench, RobotBench
-from wm_robot_cli.worker_processes import end_with_parent, in_processes
 from wm_robot_benchmarks.harness.result import (
     Result,
     Setting,
@@ -23,6 +22,7 @@ from wm_robot_benchmarks.harness.result import (
     require,
 )
 from wm_robot_cli.values import Count, CountOrZero, Seed
+from wm_robot_cli.worker_processes import end_with_parent, in_processes
 
 if TYPE_CHECKING:
     from wm_robot_benchmarks.measures.resumed_lifetime import RobotLog

@@ -7,7 +7,6 @@ import numpy as np
 
 from wm_robot.progress import Progress
 from wm_robot_benchmarks.harness.bench import MemoryBench, SeededBench
-from wm_robot_cli.worker_processes import in_processes
 from wm_robot_benchmarks.harness.result import (
     Result,
     Setting,
@@ -26,6 +25,7 @@ from wm_robot_benchmarks.measures.noncontingent_reward import (
     record_behaviour,
 )
 from wm_robot_cli.values import Count, Seed
+from wm_robot_cli.worker_processes import in_processes
 
 if TYPE_CHECKING:
     from wm_robot.model.world_model import WorldModel

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 from wm_robot.progress import Progress
 from wm_robot_benchmarks.harness.bench import BasesBench, RobotBench, SeededBench
-from wm_robot_cli.worker_processes import in_processes
 from wm_robot_benchmarks.harness.result import Result, describe_seed_count, load_bases, require
 from wm_robot_benchmarks.undeclared import DECLARED, NOMINAL
 from wm_robot_cli.values import Count, Seed
+from wm_robot_cli.worker_processes import in_processes
 
 if TYPE_CHECKING:
     from wm_robot.model.base import Base

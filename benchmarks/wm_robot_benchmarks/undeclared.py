@@ -10,7 +10,6 @@ from wm_robot.evaluation.gap import Comparison
 from wm_robot.evaluation.intervals import bootstrap_ratio_interval
 from wm_robot.progress import Progress
 from wm_robot_benchmarks.harness.bench import MemoryBench, SeededBench
-from wm_robot_cli.worker_processes import in_processes
 from wm_robot_benchmarks.harness.result import (
     Result,
     Setting,
@@ -21,6 +20,7 @@ from wm_robot_benchmarks.harness.result import (
     require,
 )
 from wm_robot_cli.values import Count, Seed
+from wm_robot_cli.worker_processes import in_processes
 
 if TYPE_CHECKING:
     from wm_robot_benchmarks.measures.effect_lives import EffectLives

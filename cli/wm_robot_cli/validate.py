@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
 
-from wm_robot.errors import ConfigError, MissingExtraError, WmRobotError
+from wm_robot.errors import ConfigError, MissingExtraError
 from wm_robot_cli.progress import ProgressMeter, format_duration
-from wm_robot_cli.tables import make_console, print_rows, print_table
+from wm_robot_cli.tables import make_console, print_table
 from wm_robot_cli.values import Count, JsonFlag, Seed
 
 if TYPE_CHECKING:
@@ -61,7 +61,6 @@ def validate_bundle(
         as_json: Print JSON.
     """
     try:
-        from wm_robot.evaluation.validation.battery import Battery
         from wm_robot_cli.validation.battery_run import BatteryRun
     except ImportError as error:
         raise MissingExtraError("wm-robot validate", "sim") from error
@@ -133,7 +132,8 @@ def _run_only(target: "ValidationTarget", battery: "Battery", only: str, *, as_j
         source = ScenarioSource(target.load_spec(), target.task, seed=target.seed)
         scenarios = source.draw(check, check.settings)
     agents: dict[bool, Any] = {}
-    change_std, found = target.read_change_std(), []
+    change_std = target.read_change_std()
+    found: list[dict[str, Any]] = []
     for scenario in scenarios:
         result = run_scenario(agents, target, scenario, change_std)
         found.append(

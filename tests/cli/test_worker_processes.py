@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from wm_robot.errors import SnapshotError
-from wm_robot_benchmarks.harness import processes
+from wm_robot_cli import worker_processes as processes
 from wm_robot_cli.worker_processes import in_processes
 
 

@@ -82,8 +82,8 @@ class Plant:
 
     def live(self, memory: SemiparametricMemory, state, steps: int, *, age: int = 0):
         errors = []
-        for age in range(age, age + steps):
-            step = self.make_step(age, state)
+        for now in range(age, age + steps):
+            step = self.make_step(now, state)
             predicted, state = memory.infer_physics(state, step)
             errors.append((predicted.mean - step.outcome).square().mean())
         return torch.stack(errors), state

@@ -29,8 +29,8 @@ class SemiparametricMemory(MultipleModelEkf):
     it predicts better, it is in use for all of them.
 
     The robot begins with the frozen network, and leaves it for the first hypothesis once that predicts with clearly
-    less error, after a few steps at the earliest; it returns as soon as that predicts worse. So it is never worse than frozen weights for longer than
-    the evidence takes.
+    less error, after a few steps at the earliest; it returns as soon as that predicts worse. So it is never worse than
+    frozen weights for longer than the evidence takes.
 
     Source: semiparametric regression, Nguyen-Tuong and Peters (2010), ICRA, doi:10.1109/ROBOT.2010.5509858.
     Differs: the features are trained on what the physics hypotheses leave over (`wm_robot.training.correction_fit`).
@@ -50,8 +50,8 @@ class SemiparametricMemory(MultipleModelEkf):
     """Mean squared error of the first hypothesis, in that of the frozen network, below which it is in use, and above
     which it no longer is."""
     FEWEST_UPDATES = 8
-    """Number of updates of a lifetime before which the frozen network is never left: an error or two of one step ahead
-    say little about those of a plan."""
+    """Number of updates of a lifetime before which the frozen network is never left: an error or two of one step
+    ahead say little about those of a plan."""
 
     USE_MAP = 0.8
     """Squared error with the command map, in that of the first hypothesis, below which the map is in use, if it is

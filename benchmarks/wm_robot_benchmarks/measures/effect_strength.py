@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 
 from wm_robot.progress import Progress, ignore_progress
 from wm_robot_benchmarks.harness.bench import BASES
-from wm_robot_cli.worker_processes import in_processes
 from wm_robot_benchmarks.harness.result import Setting, load_bases
 from wm_robot_benchmarks.undeclared import FROZEN, make_lives
+from wm_robot_cli.worker_processes import in_processes
 
 if TYPE_CHECKING:
     from wm_robot.model.world_model import WorldModel

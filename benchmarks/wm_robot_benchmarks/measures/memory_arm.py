@@ -23,7 +23,6 @@ from wm_robot.model.world_model import WorldModel
 from wm_robot.progress import Progress, make_part_progress
 from wm_robot.types import Step, TrajectoryBatch
 from wm_robot_benchmarks.adaptation import STAGE
-from wm_robot_cli.worker_processes import in_processes
 from wm_robot_benchmarks.harness.result import (
     FAMILIES,
     Result,
@@ -33,6 +32,7 @@ from wm_robot_benchmarks.harness.result import (
     load_bases,
     require,
 )
+from wm_robot_cli.worker_processes import in_processes
 
 AGES = (1, 8, 32, 128)
 """Steps of experience in a constant world."""

@@ -8,7 +8,6 @@ import numpy as np
 
 from wm_robot.progress import Progress, make_part_progress
 from wm_robot.types import TrajectoryBatch
-from wm_robot_cli.worker_processes import in_processes
 from wm_robot_benchmarks.harness.result import Result, Setting, describe_seed_count
 from wm_robot_benchmarks.measures.gain_task import (
     EPISODES,
@@ -17,6 +16,7 @@ from wm_robot_benchmarks.measures.gain_task import (
     generate_gain_trajectories,
 )
 from wm_robot_benchmarks.measures.toy_tasks import ToyTask
+from wm_robot_cli.worker_processes import in_processes
 
 LIVES, TESTED, TEST_SEED = 8192, 384, 1000
 TEST_AS_UPDATES = 30

@@ -10,7 +10,6 @@ from wm_robot.evaluation.adaptation import Variant, compute_error_after_false_hi
 from wm_robot.evaluation.gap import Comparison, compute_gap_closed
 from wm_robot.progress import Progress, make_part_progress
 from wm_robot.types import TrajectoryBatch
-from wm_robot_cli.worker_processes import in_processes
 from wm_robot_benchmarks.harness.result import Result, Setting, describe_seed_count
 from wm_robot_benchmarks.measures.linear_task import (
     INPUTS,
@@ -22,6 +21,7 @@ from wm_robot_benchmarks.measures.linear_task import (
     generate_linear_trajectories,
 )
 from wm_robot_benchmarks.measures.toy_tasks import ToyTask
+from wm_robot_cli.worker_processes import in_processes
 
 STILL = {
     "0": (0, 1),

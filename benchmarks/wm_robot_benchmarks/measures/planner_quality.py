@@ -11,9 +11,9 @@ from wm_robot.evaluation.intervals import bootstrap_ratio_interval
 from wm_robot.progress import Progress
 from wm_robot.tasks import TaskError
 from wm_robot_benchmarks.control import ARRIVED, make_scene
-from wm_robot_cli.worker_processes import in_processes
 from wm_robot_benchmarks.harness.result import Setting, find_base_folder, load_bases
 from wm_robot_benchmarks.measures.plan_timing import make_iteration_export
+from wm_robot_cli.worker_processes import in_processes
 
 if TYPE_CHECKING:
     from wm_robot.agent.batch_agent import BatchAgent

@@ -9,7 +9,6 @@ from jaxtyping import Float
 from wm_robot.evaluation.calibration import UPDATE_COUNTS, compute_coverage, compute_standardised_errors
 from wm_robot.progress import Progress, ignore_progress
 from wm_robot_benchmarks.calibration import compute_rank_correlation
-from wm_robot_cli.worker_processes import in_processes
 from wm_robot_benchmarks.harness.result import (
     Result,
     Setting,
@@ -18,6 +17,7 @@ from wm_robot_benchmarks.harness.result import (
     load_bases,
 )
 from wm_robot_benchmarks.undeclared import make_lives
+from wm_robot_cli.worker_processes import in_processes
 
 AHEAD = (1, 8, 32)
 """Steps ahead with a figure."""

@@ -12,7 +12,6 @@ from wm_robot.progress import Progress
 from wm_robot.robots import load_spec
 from wm_robot.tasks import ErrorScale, TaskError
 from wm_robot_benchmarks.control import SETTLED_S, TOGETHER
-from wm_robot_cli.worker_processes import in_processes
 from wm_robot_benchmarks.harness.result import (
     Result,
     Setting,
@@ -36,6 +35,7 @@ from wm_robot_benchmarks.measures.undeclared_episodes import (
     run_episodes,
     time_plans,
 )
+from wm_robot_cli.worker_processes import in_processes
 
 
 class Phases(NamedTuple):

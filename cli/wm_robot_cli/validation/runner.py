@@ -127,7 +127,7 @@ def run_scenarios(
     processes: int,
     progress: Progress = ignore_progress,
 ) -> list[EpisodeResult]:
-    """Run scenarios in parallel, and return their results in order. Those of an earlier run are taken from `folder`."""
+    """Run scenarios in parallel, and return their results in order. `folder` has those of an earlier run."""
     from wm_robot_cli.worker_processes import in_processes
 
     store = EpisodeStore(folder)
@@ -162,7 +162,8 @@ def _run_part(
     progress: Progress = ignore_progress,
 ) -> None:
     """Run scenarios one after another in a worker process."""
-    store, agents = EpisodeStore(folder), {}
+    store = EpisodeStore(folder)
+    agents: dict[bool, Agent] = {}
     change_std = target.read_change_std()
     total = sum(each["num_steps"] for each in scenarios)
     done = 0
@@ -175,9 +176,9 @@ def _run_part(
 
 def measure_timing(target: ValidationTarget, *, steps: int) -> dict[str, float]:
     """Measure the time of planning and learning on this machine, as shares of the control period."""
+    from wm_robot.evaluation.validation.battery import Check
     from wm_robot_cli.validation.plant import ScenarioPlant
     from wm_robot_cli.validation.worlds import ScenarioSource
-    from wm_robot.evaluation.validation.battery import Check
 
     spec = target.load_spec()
     check = Check(name="timing", group="", measure="control", severity="major")

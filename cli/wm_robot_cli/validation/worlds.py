@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -19,7 +19,7 @@ NamedWorld = tuple[str, World]
 UNKNOWN_STRENGTH = 1.0
 """Strength of an effect on a robot for which none was measured."""
 RANDOM_KINDS = ("noise", "spikes", "jitter", "loss")
-VARIANTS = {
+VARIANTS: Mapping[str, tuple[Literal["given", "initial"], bool]] = {
     "learning": ("given", True),
     "frozen as given": ("given", False),
     "frozen initial": ("initial", False),

@@ -124,7 +124,9 @@ class EpisodeResult:
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> "EpisodeResult":
         """Build a result from the result of `to_dict`."""
-        known = {name: tuple(value) if isinstance(value, list) else value for name, value in values.items()}
+        known: dict[str, Any] = {
+            name: tuple(value) if isinstance(value, list) else value for name, value in values.items()
+        }
         known["dangers"] = tuple(
             Danger(step=int(step), kind=kind, what=what) for step, kind, what in values["dangers"]
         )
