@@ -47,7 +47,7 @@ def test_results_come_in_order_from_other_processes(tmp_path):
 
 def test_a_bench_that_is_killed_leaves_nothing_running(tmp_path):
     program = (
-        "from tests.benchmarks.test_processes import asleep; "
+        "from tests.cli.test_worker_processes import asleep; "
         "from wm_robot_cli.worker_processes import in_processes; "
         f"in_processes(asleep, [({str(tmp_path)!r}, n) for n in range(2)])"
     )
@@ -95,7 +95,7 @@ def test_the_error_of_one_job_ends_the_others_at_once():
 def test_ctrl_c_ends_a_bench_and_its_processes_without_a_traceback(tmp_path):
     program = (
         "import signal, sys\n"
-        "from tests.benchmarks.test_processes import asleep\n"
+        "from tests.cli.test_worker_processes import asleep\n"
         "from wm_robot_cli.worker_processes import in_processes\n"
         # A shell that starts the tests in the background has them ignore Ctrl-C.
         "signal.signal(signal.SIGINT, signal.default_int_handler)\n"

@@ -29,8 +29,8 @@ class SemiparametricMemory(MultipleModelEkf):
     it predicts better, it is in use for all of them.
 
     The robot begins with the frozen network, and leaves it for the first hypothesis once that predicts with clearly
-    less error, after a few steps at the earliest; it returns as soon as that predicts worse. So it is never worse than
-    frozen weights for longer than the evidence takes.
+    less error, after a few steps at the earliest; it returns as soon as that predicts worse. So it is never worse
+    than frozen weights for longer than the evidence takes.
 
     Source: semiparametric regression, Nguyen-Tuong and Peters (2010), ICRA, doi:10.1109/ROBOT.2010.5509858.
     Differs: the features are trained on what the physics hypotheses leave over (`wm_robot.training.correction_fit`).
