@@ -76,17 +76,25 @@ class BatteryRun:
         standin: str = "",
         processes: int = 2,
         skipped: Sequence[str] = (),
+        stop_early: bool = False,
     ):
         """Args:
         work: Folder for results; a run that was killed continues from those with equal digests.
         standin: Stand-in that all plants are; empty: the nominal model.
         skipped: Names of checks that are not run.
+        stop_early: Stop at the first check that refuses the target: the verdict is known then.
         """
         self._battery, self._target, self._quick, self._standin = battery, target, quick, standin
-        self._processes, self._skipped = processes, skipped
+        self._processes, self._skipped, self._stop_early = processes, skipped, stop_early
         self._began = time.monotonic()
         self.digests = read_digests(target, battery)
-        identity = {**self.digests, "seed": str(target.seed), "task": target.task, "standin": standin}
+        identity = {
+            **self.digests,
+            "seed": str(target.seed),
+            "task": target.task,
+            "standin": standin,
+            "options": {name: str(value) for name, value in target.options.items()},
+        }
         self.folder = work / compute_digest(encode_canonical_json(identity))[:16]
 
     def run(self, progress: Progress = ignore_progress) -> ValidationReport:
@@ -100,27 +108,31 @@ class BatteryRun:
                 outcomes[check.name] = self._run_single(check)
         scenarios: list[Scenario] = []
         results: list[EpisodeResult] = []
+        cases: list[Case] = []
         if not (damage := self._find_damage(outcomes)):
             source = ScenarioSource(
                 self._target.load_spec(), self._target.task, seed=self._target.seed, standin=self._standin
             )
-            for measure in EPISODE_MEASURES:
-                for check in self._list_checks(measure):
-                    scenarios += source.draw(check, self._choose_settings(check))
-            results = run_scenarios(
-                self._target,
-                scenarios,
-                self.folder / EPISODE_FOLDER,
-                processes=self._processes,
-                progress=progress,
-            )
-        cases: list[Case] = []
-        for measure in EPISODE_MEASURES:
-            for check in self._list_checks(measure):
-                own = [each for each in results if each.label.split("/")[0] == check.name]
-                if own:
-                    outcomes[check.name], found = self._judge(check, scenarios, own)
-                    cases += found
+            checks = [check for measure in EPISODE_MEASURES for check in self._list_checks(measure)]
+            # One check after another only where the next may not be needed: together, they use all processes.
+            for group in [[check] for check in checks] if self._stop_early else [checks]:
+                if self._stop_early and Verdict(outcomes=tuple(outcomes.values())).refusals:
+                    break
+                drawn = {check: source.draw(check, self._choose_settings(check)) for check in group}
+                listed = [scenario for each in drawn.values() for scenario in each]
+                found = run_scenarios(
+                    self._target,
+                    listed,
+                    self.folder / EPISODE_FOLDER,
+                    processes=self._processes,
+                    progress=progress,
+                )
+                for check in group:
+                    own = [each for each in found if each.label.split("/")[0] == check.name]
+                    outcomes[check.name], failed = self._judge(check, listed, own)
+                    cases += failed
+                scenarios += listed
+                results += found
         for check in self._battery.checks:
             if check.name not in outcomes:
                 outcomes[check.name] = CheckOutcome(
@@ -156,6 +168,8 @@ class BatteryRun:
     def _explain_skip(self, check: Check, damage: str) -> str:
         if damage:
             return f"{damage} failed, so that nothing else can be measured"
+        if self._stop_early:
+            return "another check refused the bundle before"
         return (
             "it is not part of --quick" if self._quick and check.quick is None else "it was skipped by --skip"
         )

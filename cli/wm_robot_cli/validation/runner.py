@@ -4,7 +4,7 @@ import json
 import math
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -36,6 +36,8 @@ class ValidationTarget:
     """Name of the robot, or path of its spec."""
     task: str
     seed: int = 0
+    options: Mapping[str, Any] = field(default_factory=dict)
+    """Fields of `AgentConfig` that differ from its defaults."""
 
     def load_spec(self) -> "RobotSpec":
         """Load the spec."""
@@ -51,7 +53,10 @@ class ValidationTarget:
         """
         from wm_robot.agent.builder import AgentConfig, load_agent
 
-        config = AgentConfig(base=self.base, task=self.task, learning=learning, seed=self.seed)
+        values = {"learning": learning, **self.options}
+        if not learning:
+            values["learning"] = False
+        config = AgentConfig(base=self.base, task=self.task, seed=self.seed, **values)
         return load_agent(config, self.load_spec()).agent
 
     def read_change_std(self) -> np.ndarray:
@@ -127,14 +132,20 @@ def run_scenarios(
     processes: int,
     progress: Progress = ignore_progress,
 ) -> list[EpisodeResult]:
-    """Run scenarios in parallel, and return their results in order. `folder` has those of an earlier run."""
+    """Run scenarios in parallel, and return their results in order. `folder` has those of an earlier run.
+
+    Args:
+        processes: Number of worker processes; 1: all are run in this one.
+    """
     from wm_robot_cli.worker_processes import in_processes
 
     store = EpisodeStore(folder)
     waiting = [each for each in scenarios if store.load(each) is None]
     # The longest first: a lifetime of ten minutes must not be the last.
     waiting.sort(key=lambda each: -each.num_steps)
-    if waiting:
+    if waiting and processes == 1:
+        _run_part(target, [each.to_dict() for each in waiting], folder, progress=progress)
+    elif waiting:
         # Those of a worker in turn, so that each has as much to do.
         parts = _divide(waiting, processes * JOBS_PER_PROCESS)
         jobs = [(target, [each.to_dict() for each in part], folder) for part in parts]

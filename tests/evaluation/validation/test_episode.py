@@ -98,7 +98,8 @@ class HomeAgent:
     def observe(self, obs, applied, next_obs, *, valid=True):
         self.steps += 1
         self.seen.append(next_obs)
-        return SimpleNamespace(error=np.full(SPEC.obs_dim, 0.5 if self.steps % 2 else 2.0), nll=-1.0)
+        error = np.full(SPEC.obs_dim, 0.5 if self.steps % 2 else 2.0)
+        return SimpleNamespace(error=error, nll=-1.0, mean=next_obs)
 
     def predict_outcome(self, obs, actions):
         mean = np.zeros((len(actions), SPEC.obs_dim), np.float32)

@@ -20,7 +20,7 @@ EPISODE_MEASURES = ("prediction", "control", "learning")
 """Measures that run episodes."""
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, eq=False)
 class Check:
     """Check of a battery: what is measured, the pass line, and what to do if it fails."""
 

@@ -21,8 +21,11 @@ LIMIT_SHARE, LIMIT_SPEED_SHARE = 0.005, 0.2
 joint hits its limit."""
 CONTACT_INTERVAL = 5
 """Steps between two searches for contacts."""
-LEAST_MOVES, ALIKE, UNLIKE = 20, 0.7, 0.4
-"""Predictions of an episode, and correlations of predicted with true changes, that show exchanged joints."""
+EXCHANGE_STEPS = 100
+"""First steps of an episode, in which exchanged joints are searched: a memory learns them away."""
+LEAST_MOVES, ALIKE, MORE_ALIKE = 20, 0.5, 0.2
+"""Steps that show exchanged joints; correlation of what is predicted of one with what the other does, and how much
+it is above that with the joint itself."""
 HORIZON, PREDICTION_INTERVAL = 8, 4
 """Steps of open-loop prediction, and steps between two predictions."""
 
@@ -182,12 +185,12 @@ def run_episode(
                 recorder.add_danger(step, "stopped", str(failure))
                 fails = True
             else:
-                recorder.add_outcome(step, outcome)
+                recorder.add_outcome(step, outcome, obs, next_obs)
                 if step % PREDICTION_INTERVAL == 0 and motion is not None:
                     ahead = motion[step + 1 : step + 1 + HORIZON]
                     if len(ahead) == HORIZON:
                         plan = limit_actions(spec, applied, ahead)
-                        recorder.expect(step + HORIZON, next_obs, agent.predict_outcome(next_obs, plan).mean)
+                        recorder.expect(step + HORIZON, agent.predict_outcome(next_obs, plan).mean)
         true_next = plant.compute_true_obs()
         recorder.add_step(step, plant, true_obs, applied, true_next, plant.compute_goal(step + 1))
         true_obs, obs = true_next, next_obs
@@ -224,7 +227,7 @@ class _Recorder:
         self._is_at_limit = np.zeros(len(spec.joints), bool)
         self._contacts: set[tuple[str, str]] = set()
         self._one_step: list[tuple[int, float, float]] = []
-        self._expected: dict[int, tuple[np.ndarray, np.ndarray]] = {}
+        self._expected: dict[int, np.ndarray] = {}
         self._ahead: list[tuple[int, np.ndarray]] = []
         self._moves: list[tuple[np.ndarray, np.ndarray]] = []
         """Predicted and true changes of the joint positions."""
@@ -245,11 +248,15 @@ class _Recorder:
         """Mark the contacts at the start as intended: feet on the ground, say."""
         self._contacts = set(plant.find_contacts())
 
-    def expect(self, step: int, obs: np.ndarray, predicted: Float[np.ndarray, "H O"]) -> None:
-        self._expected[step] = obs, predicted[-1]
+    def expect(self, step: int, predicted: Float[np.ndarray, "H O"]) -> None:
+        self._expected[step] = predicted[-1]
 
-    def add_outcome(self, step: int, outcome: Any) -> None:
+    def add_outcome(self, step: int, outcome: Any, obs: np.ndarray, next_obs: np.ndarray) -> None:
         known = np.isfinite(outcome.error)
+        if step < EXCHANGE_STEPS:
+            subtract = self._spec.layout.subtract
+            moves = subtract(outcome.mean, obs)[self._position], subtract(next_obs, obs)[self._position]
+            self._moves.append(moves)
         self._one_step.append((step, float((np.abs(outcome.error[known]) <= 1).mean()), float(outcome.nll)))
 
     def add_step(
@@ -263,11 +270,8 @@ class _Recorder:
     ) -> None:
         self._errors[step] = float(np.ravel(self._error.measure(true_obs, applied, true_next, goal))[0])
         if (known := self._expected.pop(step, None)) is not None:
-            obs, expected = known
-            subtract = self._spec.layout.subtract
-            self._ahead.append((step, np.square(subtract(true_next, expected) / self._unit)))
-            moves = subtract(expected, obs)[self._position], subtract(true_next, obs)[self._position]
-            self._moves.append(moves)
+            error = self._spec.layout.subtract(true_next, known) / self._unit
+            self._ahead.append((step, np.square(error)))
         # Random motion is no doing of the agent.
         is_driven = self._scenario.motion == "task"
         if is_driven:
@@ -336,19 +340,20 @@ def find_exchanged(moves: Sequence[tuple[np.ndarray, np.ndarray]], names: Sequen
     """Find pairs of joints of which each moves as the other is predicted to.
 
     Args:
-        moves: Predicted and true changes of the positions, `J` each.
+        moves: Predicted and true one-step changes of the positions, `J` each.
     """
     if len(moves) < LEAST_MOVES or len(names) < 2:
         return ()
     predicted, true = (np.array(part, np.float64) for part in zip(*moves, strict=True))
     with np.errstate(invalid="ignore"):
         both = np.nan_to_num(np.corrcoef(predicted.T, true.T)[: len(names), len(names) :])
+    own = np.diag(both)
+    is_other = (both > ALIKE) & (both > own[:, None] + MORE_ALIKE)
     return tuple(
         f"{names[first]} and {names[second]}"
         for first in range(len(names))
         for second in range(first + 1, len(names))
-        if min(both[first, second], both[second, first]) > ALIKE
-        and max(both[first, first], both[second, second]) < UNLIKE
+        if is_other[first, second] and is_other[second, first]
     )
 
 
