@@ -84,9 +84,7 @@ def damage_base(source: Path, folder: Path, spec: "RobotSpec", damage: Damage, *
 def _exchange_joints(spec: "RobotSpec", tensors: dict[str, "torch.Tensor"], first: str, second: str) -> None:
     """Exchange what the networks predict of two joints."""
     names = list(spec.observation_names)
-    pairs = [
-        (names.index(f"{first}/{kind}"), names.index(f"{second}/{kind}")) for kind in spec.interfaces
-    ]
+    pairs = [(names.index(f"{first}/{kind}"), names.index(f"{second}/{kind}")) for kind in spec.interfaces]
     for prefix in NETWORKS:
         for name in (f"{prefix}{HEAD}.weight", f"{prefix}{HEAD}.bias", f"{prefix}{SKIP}"):
             if name in tensors:
