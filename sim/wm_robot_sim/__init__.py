@@ -10,18 +10,26 @@ from wm_robot.spec import RobotSpec
 
 if TYPE_CHECKING:
     from wm_robot_sim.robot import SimRobot
+    from wm_robot_sim.standins.standin import StandIn
     from wm_robot_sim.worlds import World
 
 
-def make_robot(robot: str | Path | RobotSpec, world: "World | None" = None, *, seed: int) -> "SimRobot":
+def make_robot(
+    robot: str | Path | RobotSpec,
+    world: "World | None" = None,
+    *,
+    seed: int,
+    standin: "StandIn | None" = None,
+) -> "SimRobot":
     """Create a simulated robot.
 
     Args:
         robot: Name, path or spec.
         world: Initial world. None: the nominal world.
+        standin: Stand-in that the robot is. None: the nominal model.
 
     Raises:
-        SpecError: If there is no such robot.
+        SpecError: If there is no such robot, or its model lacks what the stand-in changes.
         MissingExtraError: If MuJoCo is not installed.
     """
     if find_spec("mujoco") is None:
@@ -29,4 +37,5 @@ def make_robot(robot: str | Path | RobotSpec, world: "World | None" = None, *, s
     # Reading a spec needs no MuJoCo; only a robot does.
     from wm_robot_sim.robot import SimRobot
 
-    return SimRobot(robot if isinstance(robot, RobotSpec) else load_spec(robot), world, seed=seed)
+    spec = robot if isinstance(robot, RobotSpec) else load_spec(robot)
+    return SimRobot(spec, world, seed=seed, standin=standin)

@@ -13,11 +13,12 @@ from wm_robot.spec import JOINTS, ChannelGroup, ChannelLayout, RobotSpec
 from wm_robot_sim.base_motion import lift_out_of_ground
 from wm_robot_sim.command_path import CommandPath
 from wm_robot_sim.contacts import find_touching_bodies
-from wm_robot_sim.model_compiler import compile_model
 from wm_robot_sim.noise_blocks import NoiseBlocks
 from wm_robot_sim.physics_stepper import PhysicsStepper
-from wm_robot_sim.plant import Plant
 from wm_robot_sim.reachable_poses import compute_gripper_positions, sample_reachable_poses
+from wm_robot_sim.standins.catalog import build_plant
+from wm_robot_sim.standins.encoder import quantize
+from wm_robot_sim.standins.standin import StandIn
 from wm_robot_sim.worlds import World
 
 NOISE_STREAM, INITIAL_POSE_STREAM, SENSOR_STREAM, LOSS_STREAM = 0, 1, 2, 3
@@ -47,6 +48,7 @@ class BatchSim:
         num_threads: int = 1,
         first_row: int = 0,
         effect_kinds: Collection[str] = (),
+        standin: StandIn | None = None,
     ):
         """Start at random reachable poses.
 
@@ -56,11 +58,16 @@ class BatchSim:
             num_threads: Threads for physics. 1 uses the caller's thread.
             first_row: Number of the first row, for a part of a larger batch.
             effect_kinds: Kinds of undeclared effects that later worlds may have, besides those of `worlds`.
+            standin: Stand-in that all robots are, in place of the nominal model.
+
+        Raises:
+            SpecError: If the robot's model lacks what a world or the stand-in changes.
         """
         self.spec = spec
         self.worlds: list[World] = list(worlds)
         kinds = {effect.kind for world in self.worlds for effect in world.effects}.union(effect_kinds)
-        self.plant = Plant(spec, compile_model(spec)).attach(kinds)
+        self.standin = standin
+        self.plant = build_plant(spec, standin).attach(kinds)
         self.steps = 0
         self.num_robots = len(self.worlds)
         self._seed, self._first_row = seed, first_row
@@ -99,6 +106,7 @@ class BatchSim:
         self._sensor_delay = np.zeros((self.num_robots, 1), int)
         self._bias = np.zeros((self.num_robots, 1, joints))
         own_size = len(self._layout.names)
+        self._reading_step = self._make_reading_steps(own_size)
         self._noise_std = np.zeros((self.num_robots, 1, own_size), np.float32)
         self._physics_state = np.zeros((self.num_robots, self._state_size))
         self._num_resets = np.zeros(self.num_robots, int)
@@ -140,7 +148,7 @@ class BatchSim:
             self.worlds[row] = world
             self.plant.apply_world(world, self._models[row], self._scratch)
             self._path.set_row(row, changes)
-            self._stepper.set_row(row, world.effects, lag=changes.lag)
+            self._stepper.set_row(row, world, lag=changes.lag)
             self._sensor_delay[row] = changes.sensor_delay
             self._bias[row, 0] = changes.bias
             for group, channels in self._layout.slices:
@@ -343,10 +351,27 @@ class BatchSim:
         """
         clean = self._compute_channels(state, efforts, self._bias[rows])
         if not self._has_special:
-            return clean.astype(np.float32) + self._noise_std[rows] * noise
+            return self._quantize(clean.astype(np.float32) + self._noise_std[rows] * noise)
         # Angles are wrapped before they are rounded, and once more with their noise.
         clean = self._layout.normalize(clean).astype(np.float32)
-        return self._layout.normalize(clean + self._noise_std[rows] * noise)
+        return self._layout.normalize(self._quantize(clean + self._noise_std[rows] * noise))
+
+    def _quantize(self, readings: np.ndarray) -> np.ndarray:
+        """Round readings to the steps of a stand-in's encoders, float32."""
+        if self._reading_step is None:
+            return readings
+        return quantize(readings.astype(np.float64), self._reading_step).astype(np.float32)
+
+    def _make_reading_steps(self, size: int) -> np.ndarray | None:
+        """Make the steps of the readings of joints and base; None: any number."""
+        if self.plant.parts is None:
+            return None
+        encoder, steps = self.plant.parts.encoder, np.zeros(size)
+        own = {"position": encoder.position_step, "velocity": encoder.velocity_step}
+        for group, channels in self._layout.slices:
+            if group.sensor == JOINTS and group.kind in own:
+                steps[channels] = own[group.kind]
+        return steps
 
     def _compute_channels(
         self, state: np.ndarray, efforts: np.ndarray, bias: np.ndarray | float
@@ -399,13 +424,23 @@ class BatchSim:
         """True joint positions, in rad (m)."""
         return self._physics_state[:, self._qpos]
 
+    def true_link_positions(self) -> Float[np.ndarray, "B J"]:
+        """True positions of the links, in rad (m): of a stand-in with the springs behind its joints."""
+        positions = self._physics_state[:, self._qpos]
+        positions[:, self.plant.spring_columns] += self._physics_state[:, 1 + self.plant.spring_ids]
+        return positions
+
     def qpos(self) -> np.ndarray:
-        """True generalised positions of the whole model, `B nq`, for a camera."""
-        return self._physics_state[:, 1 + self.plant.own_qpos_ids]
+        """True generalised positions of the robot's own model, `B nq`, for a camera."""
+        if self.plant.parts is None:
+            return self._physics_state[:, 1 + self.plant.own_qpos_ids]
+        state = self._physics_state.copy()
+        state[:, self._qpos] = self.true_link_positions()
+        return state[:, 1 + self.plant.own_qpos_ids]
 
     def compute_gripper_position(self) -> Float[np.ndarray, "B 3"]:
-        """Gripper positions at the true joint positions, in m: backlash and flex beyond a joint do not count."""
-        return compute_gripper_positions(self.spec, self.true_joint_positions())
+        """Gripper positions at the true link positions, in m: backlash and flex of the model itself do not count."""
+        return compute_gripper_positions(self.spec, self.true_link_positions())
 
     def save(self) -> dict[str, Any]:
         """Return all values that `restore` needs, in a batch of the same spec, seed and size."""

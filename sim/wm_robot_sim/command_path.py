@@ -6,6 +6,7 @@ import numpy as np
 from jaxtyping import Float
 
 from wm_robot_sim.signal_changes import SignalChanges
+from wm_robot_sim.standins.encoder import quantize
 
 if TYPE_CHECKING:
     from wm_robot_sim.plant import Plant
@@ -18,7 +19,8 @@ class CommandPath:
         spec = plant.spec
         motors = spec.action_dim
         self._substeps = plant.substeps
-        self._history_steps = -(-plant.longest_delay[0] // plant.substeps) + 1
+        self._added_delay = plant.added_delay
+        self._history_steps = -(-(plant.longest_delay[0] + self._added_delay) // plant.substeps) + 1
         self._row_index = np.arange(num_robots)[:, None]
         middle = (spec.action_low.astype(np.float64) + spec.action_high) / 2
         self._mirror_center = np.where([each.is_servo for each in spec.actuators], middle, 0.0)
@@ -27,6 +29,8 @@ class CommandPath:
         self._offset = np.zeros((num_robots, 1, motors))
         self._mixing = np.tile(np.eye(motors), (num_robots, 1, 1))
         self._delay = np.zeros((num_robots, 1, motors), int)
+        self._step = plant.parts.encoder.command_step if plant.parts else None
+        """Resolution of the commands, `A`; None: any number."""
         self._has_own_delays = self._has_offsets = self._has_mixing = False
         self.actions = np.zeros((num_robots, self._history_steps, motors), np.float32)
         """Last applied actions, `B T A`, as many as the longest delay needs."""
@@ -34,7 +38,7 @@ class CommandPath:
     def set_row(self, row: int, changes: SignalChanges) -> None:
         """Set what the world of a row changes; call `finish_rows` after the last."""
         self._scale[row, 0], self._offset[row, 0] = changes.scale, changes.offset
-        self._delay[row, 0], self._mixing[row] = changes.delay, changes.mixing
+        self._delay[row, 0], self._mixing[row] = changes.delay + self._added_delay, changes.mixing
 
     def finish_rows(self) -> None:
         # Motors of one robot usually share their delay, which takes half the time.
@@ -79,4 +83,4 @@ class CommandPath:
         commands = delayed * self._scale[rows] + (1 - self._scale[rows]) * self._mirror_center
         if self._has_offsets:
             commands += self._offset[rows]
-        return commands
+        return commands if self._step is None else quantize(commands, self._step)

@@ -4,7 +4,6 @@ import warnings
 from collections.abc import Callable, Collection
 from contextlib import suppress
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 
 import mujoco
@@ -18,7 +17,12 @@ from wm_robot_sim.world_ranges import WorldRanges
 
 
 def compile_model(
-    spec: RobotSpec, *, visuals: bool = False, attachments: Collection[str] = (), last_body: str = ""
+    spec: RobotSpec,
+    *,
+    visuals: bool = False,
+    attachments: Collection[str] = (),
+    last_body: str = "",
+    add_parts: Callable[[mujoco.MjSpec], None] | None = None,
 ) -> mujoco.MjModel:
     """Compile the robot's model. Without visuals the dynamics are equal, in a hundredth of the memory.
 
@@ -27,12 +31,18 @@ def compile_model(
     Args:
         attachments: Kinds of undeclared effects whose parts are added.
         last_body: Body of the last link, for them.
+        add_parts: Adds the elements of a stand-in.
 
     Raises:
         SpecError: If MuJoCo cannot read or compile the model.
     """
     path, timestep = find_model_file(spec), WorldRanges.from_spec(spec).timestep
-    attach = partial(add_attachments, kinds=attachments, joints=spec.joint_names, parent=last_body)
+
+    def attach(model: mujoco.MjSpec) -> None:
+        add_attachments(model, attachments, spec.joint_names, last_body)
+        if add_parts:
+            add_parts(model)
+
     if not visuals:
         # Where discarding visuals is the error, the model below keeps them.
         with suppress(ValueError):

@@ -8,6 +8,7 @@ import numpy as np
 
 from wm_robot.errors import SpecError
 from wm_robot.spec import RobotSpec
+from wm_robot_sim.sensor_elements import PREFIX
 
 MAX_NAMES, MAX_FINDINGS = 3, 6
 """Names in a list, and lines in a message."""
@@ -49,12 +50,16 @@ class Lack:
 
 
 def list_elements(model: mujoco.MjModel, element: str) -> dict[str, int]:
-    """Return the named elements of a kind, with their numbers."""
+    """Return the named elements of a kind, with their numbers; what a simulation adds to a model is left out."""
     kind = OBJECTS[element]
     counts = {"body": model.nbody, "payload": model.nbody, "joint": model.njnt, "actuator": model.nu}
     numbers = range(counts.get(element, model.ngeom))
     names = {mujoco.mj_id2name(model, kind, number): number for number in numbers}
-    return {name: number for name, number in names.items() if name and (kind != OBJECTS["body"] or number)}
+    return {
+        name: number
+        for name, number in names.items()
+        if name and not name.startswith(PREFIX) and (kind != OBJECTS["body"] or number)
+    }
 
 
 def is_common_element(model: mujoco.MjModel, element: str, number: int) -> bool:

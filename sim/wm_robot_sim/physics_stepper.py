@@ -9,8 +9,9 @@ from jaxtyping import Float, Int
 from mujoco import rollout as mujoco_rollout
 
 from wm_robot_sim.effects.active_effects import ActiveEffects
-from wm_robot_sim.effects.effect import Effect
 from wm_robot_sim.effects.step_effects import Motion
+from wm_robot_sim.standins.active_standin import ActiveStandIn
+from wm_robot_sim.worlds import World
 
 if TYPE_CHECKING:
     from wm_robot_sim.plant import Plant
@@ -31,24 +32,28 @@ class PhysicsStepper:
         self._pool = mujoco_rollout.Rollout(nthread=num_threads if num_threads > 1 else 0)
         self._qpos, self._qvel = 1 + plant.qpos_ids, 1 + model.nq + plant.dof_ids
         self._effects = ActiveEffects(plant, num_robots)
+        self._standin = ActiveStandIn(plant, models)
         self._motor_force = np.zeros((num_robots, len(plant.spec.joints)))
         self._lag = np.zeros((num_robots, 1), int)
         self._past: tuple[np.ndarray, np.ndarray] | None = None
         """Physical states and efforts of the last physics steps, for readings that lag; None: no reading does."""
         self._buffers = np.zeros((num_robots, 0, 0)), np.zeros((num_robots, 0, 0))
 
-    def set_row(self, row: int, effects: Sequence[Effect], *, lag: int) -> None:
-        """Set the effects of a row.
+    def set_row(self, row: int, world: World, *, lag: int) -> None:
+        """Set the effects of a row, whose model has the numbers of the world already.
 
         Args:
             lag: Further age of its readings, in physics steps.
         """
-        self._effects.set_row(row, effects)
+        self._effects.set_row(row, world.effects)
+        if self._standin.is_active:
+            self._standin.set_row(row, self._plant.compute_friction_factor(world))
         self._lag[row] = lag
 
     def reset_row(self, row: int) -> None:
         """Forget the past of a row, which was placed elsewhere."""
         self._effects.forget_row(row)
+        self._standin.reset_row(row)
         self._motor_force[row] = 0.0
         self._past = None
 
@@ -70,8 +75,8 @@ class PhysicsStepper:
                 np.empty((self._num_robots, steps, start.shape[1])),
                 np.empty((self._num_robots, steps, model.nsensordata)),
             )
-        if not self._effects.is_empty:
-            self._run_with_effects(start, commands, number)
+        if not self._effects.is_empty or self._standin.is_active:
+            self._run_step_by_step(start, commands, number)
             return self._buffers
         control = np.zeros((self._num_robots, steps, model.nu))
         control[:, :, self._plant.actuator_ids] = commands
@@ -89,8 +94,8 @@ class PhysicsStepper:
         self._motor_force[:, : len(self._plant.force_columns)] = sensordata[:, -1, self._plant.force_columns]
         return self._buffers
 
-    def _run_with_effects(self, start: np.ndarray, commands: np.ndarray, number: int) -> None:
-        """Fill the buffers one physics step at a time."""
+    def _run_step_by_step(self, start: np.ndarray, commands: np.ndarray, number: int) -> None:
+        """Fill the buffers one physics step at a time, for effects and stand-ins that act at each."""
         model, plant = self._plant.model, self._plant
         control = np.zeros((self._num_robots, 1, model.nu + model.nv))
         after, sensordata = (np.empty_like(each[:, :1]) for each in self._buffers)
@@ -103,6 +108,9 @@ class PhysicsStepper:
                 number=number + step,
             )
             changed, force = self._effects.change_step(motion)
+            if self._standin.is_active:
+                changed, added = self._standin.change_step(motion.position, motion.velocity, changed)
+                force += added
             control[:, 0, plant.actuator_ids] = changed
             control[:, 0, model.nu + plant.dof_ids] = force
             self._pool.rollout(
@@ -119,6 +127,7 @@ class PhysicsStepper:
             start = after[:, 0].copy()
             self._buffers[0][:, step], self._buffers[1][:, step] = start, sensordata[:, 0]
             self._motor_force[:, : len(plant.force_columns)] = sensordata[:, 0, plant.force_columns]
+            self._standin.read_torques(sensordata[:, 0])
 
     def select_readings(
         self, after: Float[np.ndarray, "B N S"], efforts: Float[np.ndarray, "B N J"], read: np.ndarray
@@ -146,16 +155,19 @@ class PhysicsStepper:
         return parts[0][rows, at], parts[1][rows, at]
 
     def save(self) -> dict[str, Any]:
-        """Return all values that `restore` needs; empty where no effect has a past."""
+        """Return all values that `restore` needs; empty where neither an effect nor a stand-in has a past."""
+        torques = {"torques": self._standin.torques.copy()} if self._standin.is_active else {}
         if self._effects.is_empty and self._past is None:
-            return {}
-        return {"hidden": self._effects.save(), "motor_force": self._motor_force.copy(), "past": self._past}
+            return torques
+        own = {"hidden": self._effects.save(), "motor_force": self._motor_force.copy(), "past": self._past}
+        return own | torques
 
     def restore(self, saved: dict[str, Any]) -> None:
         """Continue from the result of `save`, with the same effects."""
         self._effects.restore(saved.get("hidden", {}))
         self._motor_force = saved.get("motor_force", np.zeros_like(self._motor_force)).copy()
         self._past = saved.get("past")
+        self._standin.torques = saved.get("torques", np.zeros_like(self._standin.torques)).copy()
 
     def copy_rows(self, saved: dict[str, Any], rows: Int[np.ndarray, "B"]) -> None:
         """Continue as rows of another batch did, with the own effects; readings start to lag anew.
@@ -167,4 +179,6 @@ class PhysicsStepper:
         self._effects.copy_rows(saved.get("hidden", {}), rows)
         force = saved.get("motor_force")
         self._motor_force = np.zeros_like(self._motor_force) if force is None else force[rows]
+        torques = saved.get("torques")
+        self._standin.torques = np.zeros_like(self._standin.torques) if torques is None else torques[:, rows]
         self._past = None

@@ -2,9 +2,10 @@
 
 import os
 from collections.abc import Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
+from typing import TYPE_CHECKING
 from xml.etree import ElementTree
 
 import mujoco
@@ -24,7 +25,6 @@ from wm_robot_sim.declared_dynamics import (
 )
 from wm_robot_sim.effects.attachments import (
     ATTACHED_KINDS,
-    PENDULUM,
     THERMAL,
     check_attached,
     name_force_sensor,
@@ -41,8 +41,12 @@ from wm_robot_sim.randomized_parameters import RandomizedParameters, resolve_par
 from wm_robot_sim.sensor_elements import PREFIX
 from wm_robot_sim.sensor_readings import SensorReadings
 from wm_robot_sim.signal_changes import SIGNAL_QUANTITIES, SignalChanges, compute_signal_changes
+from wm_robot_sim.standins.transmission import name_spring
 from wm_robot_sim.world_ranges import WorldRanges
 from wm_robot_sim.worlds import World
+
+if TYPE_CHECKING:
+    from wm_robot_sim.standins.standin_parts import StandInParts
 
 
 def describe_model(spec: RobotSpec) -> RobotModel:
@@ -86,9 +90,13 @@ class Plant:
     model: mujoco.MjModel
     attachments: tuple[str, ...] = ()
     """Kinds of undeclared effects that the model has parts for, which the spec does not know."""
+    parts: "StandInParts | None" = None
+    """Differences of a stand-in, whose elements the model has; its numbers are changed here."""
 
     def __post_init__(self) -> None:
-        if not self.attachments:
+        if self.parts:
+            self.parts.change_model(self)
+        elif not self.attachments:
             attach_model(self.spec, read_model(self.model))
         per_step = self.spec.dt / self.model.opt.timestep
         if abs(per_step - round(per_step)) > 1e-6:
@@ -162,7 +170,9 @@ class Plant:
         if not attached:
             return self
         last = self.model.body(self.effect_scale.last_body).name
-        return Plant(self.spec, compile_model(self.spec, attachments=attached, last_body=last), attached)
+        add_parts = self.parts.add_to_spec if self.parts else None
+        model = compile_model(self.spec, attachments=attached, last_body=last, add_parts=add_parts)
+        return Plant(self.spec, model, attached, self.parts)
 
     @cached_property
     def force_columns(self) -> np.ndarray:
@@ -173,12 +183,23 @@ class Plant:
 
     @cached_property
     def own_qpos_ids(self) -> np.ndarray:
-        """Positions in `qpos` of what is not an attachment."""
-        if PENDULUM not in self.attachments:
-            return np.arange(self.model.nq)
-        first = self.model.joint(f"{PREFIX}{PENDULUM}").qposadr[0]
-        # Of a ball joint.
-        return np.delete(np.arange(self.model.nq), np.s_[first : first + 4])
+        """Positions in `qpos` of what the robot's model has without attachments and stand-in."""
+        names = list_names(self.model, mujoco.mjtObj.mjOBJ_JOINT)
+        is_own = [not name.startswith(PREFIX) for name in names]
+        return np.flatnonzero(np.repeat(is_own, np.diff([*self.model.jnt_qposadr, self.model.nq])))
+
+    @cached_property
+    def spring_ids(self) -> np.ndarray:
+        """Positions in `qpos` of the springs behind motors, in an elastic stand-in; else empty."""
+        transmission = self.parts.transmission if self.parts else None
+        joints = transmission.joints if transmission else ()
+        return np.array([self.model.joint(name_spring(name)).qposadr[0] for name in joints], int)
+
+    @cached_property
+    def spring_columns(self) -> np.ndarray:
+        """Numbers of the joints that they are behind."""
+        transmission = self.parts.transmission if self.parts else None
+        return transmission.columns if transmission else np.zeros(0, int)
 
     @cached_property
     def randomized(self) -> RandomizedParameters:
@@ -188,13 +209,24 @@ class Plant:
     @cached_property
     def longest_delay(self) -> tuple[int, str]:
         """Longest delay of a command, in physics steps, and the key that declares it."""
-        shared = WorldRanges.from_spec(self.spec).delay[1], "world.delay"
+        shared = int(self._count_steps(WorldRanges.from_spec(self.spec).delay[1])), "world.delay"
         own = [
             (round(each.high / self.model.opt.timestep), f"randomize '{each.declared.key}'")
             for each in self.randomized.parameters
             if each.quantity == "actuator/delay"
         ]
         return max([shared, *own], key=lambda each: each[0])
+
+    @property
+    def added_delay(self) -> int:
+        """Delay of a command that a stand-in adds to that of the world, in physics steps."""
+        return round(self.parts.delay / self.model.opt.timestep) if self.parts else 0
+
+    def _count_steps(self, nominal_steps: np.ndarray | int) -> np.ndarray | int:
+        """Return how many physics steps last as long as some of the nominal model, in which worlds count."""
+        if not self.parts:
+            return nominal_steps
+        return self.parts.count_steps(np.asarray(nominal_steps), self.model.opt.timestep)
 
     @cached_property
     def payload_body_id(self) -> int | None:
@@ -249,6 +281,14 @@ class Plant:
             change_model(self, model, effect)
         mujoco.mj_setConst(model, scratch)
 
+    def compute_friction_factor(self, world: World) -> np.ndarray:
+        """Return the factor of a world on the dry friction of each joint, `J`."""
+        factor = world.friction.copy()
+        for each in self.randomized.parameters:
+            if each.quantity == "joint/frictionloss":
+                factor[self.joint_ids == each.number] *= world.parameters[each.name]
+        return factor
+
     def limit_pose(self, pose: np.ndarray, model: mujoco.MjModel) -> np.ndarray:
         """Return a pose within the ranges of the joints, where a world has changed them."""
         nominal, ranges = self.model.jnt_range[self.joint_ids], model.jnt_range[self.joint_ids]
@@ -258,6 +298,14 @@ class Plant:
     def compute_signal_changes(self, world: World) -> SignalChanges:
         """Return what a world changes in commands and readings; the model does not contain it."""
         changes = compute_signal_changes(self.randomized, world, self.spec, self.model.opt.timestep)
+        if self.parts:
+            # Those of `randomize:` are in seconds.
+            shared = int(self._count_steps(world.delay)), int(self._count_steps(world.sensor_delay))
+            changes = replace(
+                changes,
+                delay=changes.delay + shared[0] - world.delay,
+                sensor_delay=changes.sensor_delay + shared[1] - world.sensor_delay,
+            )
         for effect in world.effects:
             changes = change_signals(self, changes, effect)
         return changes

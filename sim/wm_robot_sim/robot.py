@@ -10,6 +10,7 @@ from wm_robot.spec import RobotSpec
 from wm_robot.types import Observation
 from wm_robot_sim.arrived_readings import ArrivedReading, ArrivedReadings
 from wm_robot_sim.batch import BatchSim
+from wm_robot_sim.standins.standin import StandIn
 from wm_robot_sim.worlds import DomainRandomization, World
 
 
@@ -21,14 +22,21 @@ class SimRobot:
     """
 
     def __init__(
-        self, spec: RobotSpec, world: World | None = None, *, seed: int, effect_kinds: Collection[str] = ()
+        self,
+        spec: RobotSpec,
+        world: World | None = None,
+        *,
+        seed: int,
+        effect_kinds: Collection[str] = (),
+        standin: StandIn | None = None,
     ):
         """Args:
         effect_kinds: Kinds of undeclared effects that later worlds may have; see `BatchSim`.
+        standin: Stand-in that the robot is; None: the nominal model.
         """
         self.spec = spec
         worlds = [world or DomainRandomization(spec).make_nominal_world()]
-        self._batch = BatchSim(spec, worlds, seed=seed, effect_kinds=effect_kinds)
+        self._batch = BatchSim(spec, worlds, seed=seed, effect_kinds=effect_kinds, standin=standin)
         self._arrived = ArrivedReadings(self._batch, seed=seed)
         self._motors = _SimMotors(self._batch)
         self._gated = GatedRobot(self._motors, clock=lambda: self._motors.time)
@@ -42,6 +50,11 @@ class SimRobot:
     def world(self) -> World:
         """World in force."""
         return self._batch.worlds[0]
+
+    @property
+    def standin(self) -> StandIn | None:
+        """Stand-in that the robot is; None: the nominal model."""
+        return self._batch.standin
 
     @property
     def last_action(self) -> np.ndarray:
@@ -86,7 +99,7 @@ class SimRobot:
         return self._batch.compute_gripper_position()[0]
 
     def qpos(self) -> np.ndarray:
-        """True generalised positions of the whole model, `nq`, for a camera."""
+        """True generalised positions of the robot's own model, `nq`, for a camera."""
         return self._batch.qpos()[0]
 
 
