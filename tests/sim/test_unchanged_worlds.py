@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from wm_robot.robots import load_spec
+from wm_robot_sim.robot import SimRobot
 from wm_robot_sim.rollouts import collect_trajectories
 from wm_robot_sim.worlds import DomainRandomization, World
 
@@ -21,6 +22,7 @@ VECTORS = {"arm": "f7dfe997b6fd8108", "cartpole": "276a3a7c3776225e", "reacher":
 # The cart-pole's model has a warm start, which is switched off since, and hinges that turn all round wrap since: the
 # same angles but for whole turns and 5e-7 rad. No base of these two ships.
 TRAJECTORIES = {"arm": "f2575258663bd3cc", "cartpole": "760863da2debdde1", "reacher": "6247a619dc766392"}
+ROBOT_READINGS = {"arm": "7b7d9d2b9f74c976", "so101": "f37ebad501c80034", "rover": "521d4c00ef3392f2"}
 
 
 def draw(robot: str) -> tuple[DomainRandomization, list[World]]:
@@ -66,3 +68,13 @@ def test_the_same_trajectories_are_simulated(robot):
     )
     content = b"".join(np.ascontiguousarray(getattr(batch, name)).tobytes() for name in PARTS)
     assert digest(content) == TRAJECTORIES[robot]
+
+
+@pytest.mark.parametrize("robot", sorted(ROBOT_READINGS))
+def test_a_simulated_robot_reads_the_same(robot):
+    sim, rng = SimRobot(load_spec(robot), seed=5), np.random.default_rng(1)
+    content = b""
+    for _ in range(50):
+        step = 0.05 * rng.normal(size=sim.spec.action_dim).astype(np.float32)
+        content += sim.write(sim.last_action + step).tobytes() + sim.read().values.tobytes()
+    assert digest(content) == ROBOT_READINGS[robot]

@@ -35,6 +35,8 @@ class MotorDrive(StepPart):
     """Joint of each."""
     columns: np.ndarray
     """Their numbers in the spec."""
+    units: np.ndarray
+    """Torque constant of each, in that which its driver assumes, `A`."""
     anchors: np.ndarray
     """Where the axis of each joint is in the frame of its link, `A 3`, in m."""
     axes: np.ndarray
@@ -80,6 +82,7 @@ class MotorDrive(StepPart):
             motors=tuple(motors),
             joints=tuple(each.joint for each in spec.actuators),
             columns=nominal.joint_index,
+            units=units,
             anchors=model.jnt_pos[numbers].copy(),
             axes=model.jnt_axis[numbers].copy(),
             is_torque=np.array([each.kind == "effort" for each in spec.actuators]),
@@ -147,12 +150,13 @@ class MotorDrive(StepPart):
     def limit_command(
         self, motion: StandInMotion, command: Float[np.ndarray, "R A"], gain: Float[np.ndarray, "R A"]
     ) -> Float[np.ndarray, "R A"] | None:
-        """Return the commands whose torques the voltage allows at the present speeds."""
+        """Return the commands whose torques motors apply: those of their own torque constants, up to the voltage."""
         if not self.is_torque.any():
             return None
         back_emf = self._values["back_emf_damping"] * motion.velocity[:, self.columns]
         stall = self._values["stall_torque"]
-        possible = np.clip(command * gain, -stall - back_emf, stall - back_emf)
+        # A driver that is given a torque controls the current.
+        possible = np.clip(self.units * command * gain, -stall - back_emf, stall - back_emf)
         is_limited = self.is_torque & (gain != 0)
         return np.where(is_limited, possible / np.where(is_limited, gain, 1.0), command)
 

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 import mujoco
 import numpy as np
 
+from wm_robot_sim.effects.attachments import PENDULUM
 from wm_robot_sim.standins.standin_part import StandInPart
 from wm_robot_sim.worlds import sample_log_uniform
 
@@ -56,7 +57,9 @@ class PhysicsSettings(StandInPart):
 
     def change_model(self, plant: "Plant") -> None:
         model, cone = plant.model, mujoco.mjtCone
-        model.opt.integrator = int(INTEGRATORS[self.integrator])
+        # A pendulum that is switched off weighs next to nothing: Euler's method throws it about in a viscous medium.
+        is_light = PENDULUM in plant.attachments and self.integrator == "Euler"
+        model.opt.integrator = int(INTEGRATORS["implicit" if is_light else self.integrator])
         model.opt.timestep = plant.spec.dt / self.substeps
         is_elliptic = model.opt.cone == cone.mjCONE_ELLIPTIC
         model.opt.cone = int(cone.mjCONE_PYRAMIDAL if is_elliptic else cone.mjCONE_ELLIPTIC)

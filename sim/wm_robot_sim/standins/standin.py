@@ -63,7 +63,7 @@ STANDINS: Mapping[str, StandInKind] = {
         substeps=1.6,
         motor=MX106,
         supply=(11.1, 14.8),
-        gain=(0.5, 1.0),
+        gain=(0.75, 1.0),
     ),
     "flexible": StandInKind(
         summary="elastic transmissions between motors and links, and a light tool",
@@ -77,15 +77,15 @@ STANDINS: Mapping[str, StandInKind] = {
         integrators=("Euler", "implicitfast"),
         substeps=1.4,
         delay=(0.002, 0.006),
-        bending=(0.04, 0.08),
-        drag=(0.01, 0.02),
+        bending=(0.05, 0.12),
+        drag=(0.02, 0.04),
     ),
     "coarse": StandInKind(
         summary="coarse encoders and commands of 600 to 1228 steps in a turn, and torque ripple",
         integrators=("Euler", "implicitfast"),
         substeps=1.6,
         counts=(600, 1228),
-        ripple=(0.01, 0.03),
+        ripple=(0.03, 0.06),
     ),
     "unmodelled-tool": StandInKind(
         summary="a tool off the centre of the last link, and slower electronics",

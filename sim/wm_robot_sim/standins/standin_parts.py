@@ -53,8 +53,7 @@ class StandInParts:
         kind, rng, spec = standin.kind, standin.make_generator, nominal.spec
         if lack := find_lack(nominal, standin):
             raise SpecError(
-                f"{standin} needs {lack}, which robot '{spec.name}' does not have in {spec.model}. "
-                "Choose another stand-in"
+                f"{standin} needs {lack}, which {spec.model} of robot '{spec.name}' does not have"
             )
         torque = find_largest_torques(nominal)
         substeps = int(np.ceil(kind.substeps * nominal.substeps - ROUNDING))
