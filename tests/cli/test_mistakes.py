@@ -112,6 +112,7 @@ ROWS = (
     Row("argument without :=", "up sim seed=1", ("seed=1",), ROS),
     Row("text for a graph's number", "up sim seed:=one", ("seed", "one"), ROS),
     Row("text for a truth", "up sim learning:=maybe", ("learning", "maybe"), ROS),
+    Row("unknown stand-in", "up sim plant:=standin/moon", ("plant", "moon"), ROS),
     Row("unknown world", "up sim world:=moon", ("world", "moon"), ROS),
     Row("unknown field of a world", 'up sim world:={"payloat":0.2}', ("world", "payloat"), ROS),
     Row("unknown robot in up", "up sim robot:=amr", ("'amr'", "'arm'"), ROS),

@@ -14,6 +14,8 @@ from std_msgs.msg import String
 from wm_robot.robots import load_spec
 from wm_robot_ros.middleware import convert
 from wm_robot_ros.middleware.environment import make_node_command
+from wm_robot_sim.standins.catalog import build_plant
+from wm_robot_sim.standins.standin import StandIn
 
 SPEC = load_spec("arm")
 
@@ -146,10 +148,28 @@ def test_the_world_changes_when_it_should_and_whoever_comes_late_hears_of_it(sta
     assert figures["commands"]["accepted"] == figures["latency"]["count"] == 1
 
 
+def test_a_standin_reaches_the_plant(start, peer):
+    plant(start, plant="standin/coarse:7", status_rate=50.0)
+    sensed, status = peer.hear(JointState, "joint_states"), peer.hear(String, "plant/status")
+    applied = peer.hear(JointState, "applied_command")
+    peer.until(lambda: sensed and status and applied, "the plant says nothing")
+    assert convert.decode_json_message(status[-1])["plant"] == "standin/coarse:7"
+    hold = convert.decode_action_message(applied[-1], SPEC)
+    peer.speak(JointState, "joint_command").publish(convert.make_action_message(hold, SPEC, peer.now()))
+    events = peer.hear(String, "ground_truth/event", latched=True)
+    peer.until(lambda: events, "the start was not told")
+    assert convert.decode_json_message(events[0])["plant"] == "standin/coarse:7"
+    # Its encoders are those of the stand-in: readings are on their grid.
+    step = build_plant(SPEC, StandIn(name="coarse", seed=7)).parts.encoder.position_step
+    counts = np.array(sensed[-1].position) / step
+    np.testing.assert_allclose(counts, np.round(counts), atol=1e-3)
+
+
 @pytest.mark.parametrize(
     ("parameters", "words"),
     [
         ({"robot": "nobody"}, "there is no robot 'nobody'"),
+        ({"plant": "standin/real"}, "there is no stand-in 'standin/real'; robot 'arm' has standin/sts3215"),
         ({"world": '{"gravity": 1}'}, "world has no field ['gravity']"),
         ({"world": '{"payload": NaN}'}, "world.payload is nan; it must be a number, not below 0"),
         ({"world": '{"payload": "heavy"}'}, "world.payload is 'heavy'"),

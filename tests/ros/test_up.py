@@ -144,6 +144,8 @@ def starts_nothing(monkeypatch):
             ["base:=bases/arm-semiparametric", "sensor 'base' is in the spec and not in the base"],
         ),
         ("sim robot:=amr", ["robot:=amr", "'arm'"]),
+        ("sim plant:=hardware", ["plant:=hardware", "standin/sts3215", "Write plant:=nominal"]),
+        ("sim plant:=standin/real", ["plant:=standin/real", "standin/coarse", "Write plant:=nominal"]),
         ("sim world:=wild", ["world:=wild", "nominal, random, or JSON", "Write world:=nominal"]),
         ("sim 'world:={\"paylod\": 1}'", ["paylod", "'payload'"]),
         ("sim record:=README.md", ["record:=README.md", "Write record:=README-2.md"]),

@@ -70,7 +70,9 @@ STEADY_TIME = 60.0
 USER_ERROR_CODE = 2
 """Exit code for an error that the user can fix; at the first start of a node it stops all nodes."""
 ARGUMENT_RULES = {"choices", "least", "names"}
-NAMED_KINDS = {"robot", "base", "world", "namespace", "namespaces", "recording", "recorded robot", "new file"}
+NAMED_KINDS = {
+    "robot", "base", "plant", "world", "namespace", "namespaces", "recording", "recorded robot", "new file",
+}  # fmt: skip
 """Kinds of things that the text of an argument may name."""
 ArgumentValue = bool | int | float | str
 _VALUE_TYPES = (bool, int, float, str)

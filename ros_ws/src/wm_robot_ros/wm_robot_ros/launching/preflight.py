@@ -1,11 +1,11 @@
-"""Preflight check: robot, base, world and files that the arguments of a graph name, before a process starts."""
+"""Preflight check: all that the arguments of a graph name, such as robot and base, before a process starts."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from json import loads
 from pathlib import Path
 
-from wm_robot.errors import ConfigError, MissingExtraError, SnapshotError, WmRobotError
+from wm_robot.errors import ConfigError, MissingExtraError, SnapshotError, SpecError, WmRobotError
 from wm_robot.io.base_file import CARD, find_base
 from wm_robot.memory.registry import DEFAULT_MEMORY
 from wm_robot.recording.robot_topics import find_robots_with_actions, select_robot
@@ -100,6 +100,17 @@ def _check_world(named: NamedValue) -> None:
         raise ConfigError(f"{error}. Write {named.argument}:=nominal, or correct the fields") from error
 
 
+def _check_plant(named: NamedValue) -> None:
+    if named.spec is None:
+        return
+    from wm_robot_sim.standins.catalog import parse_plant
+
+    try:
+        parse_plant(named.value, named.spec)
+    except SpecError as error:
+        raise SpecError(f"{error}. Write {named.argument}:=nominal, or name another one") from error
+
+
 def _check_recording(named: NamedValue) -> None:
     for part in (each.strip() for each in named.value.split(",")):
         if not part or not Path(part).exists():
@@ -142,6 +153,7 @@ def _check_new_file(named: NamedValue) -> None:
 
 VALUE_CHECKS: Mapping[str, Callable[[NamedValue], None]] = {
     "base": _check_base,
+    "plant": _check_plant,
     "world": _check_world,
     "recording": _check_recording,
     "recorded robot": _check_recorded_robot,

@@ -53,6 +53,7 @@ from wm_robot_ros.middleware.sensor_messages import check_sensor_topics
 from wm_robot_ros.nodes.command_subscription import CommandParameters, CommandSubscription
 from wm_robot_ros.nodes.sensor_outputs import SensorOutputs
 from wm_robot_sim import make_robot
+from wm_robot_sim.standins.catalog import NOMINAL, parse_plant
 from wm_robot_sim.task_goals import TaskGoals
 from wm_robot_sim.world_parameter import parse_world
 from wm_robot_sim.worlds import World
@@ -70,6 +71,7 @@ class PlantParameters:
 
     robot: str
     task: str
+    plant: str
     seed: int
     world: str
     change_time: float
@@ -91,6 +93,12 @@ class PlantParameters:
             robot=declare_parameter(node, "robot", "arm", "name of a robot that ships, or path of its spec"),
             task=declare_parameter(
                 node, "task", "", "task whose goals are published; empty: the first one of the robot's spec"
+            ),
+            plant=declare_parameter(
+                node,
+                "plant",
+                NOMINAL,
+                "nominal, or a stand-in that no training saw: standin/NAME[:SEED]",
             ),
             seed=declare_parameter(node, "seed", 0, "seed of start pose, target, noise and random worlds"),
             world=declare_parameter(node, "world", "nominal", "world at the start: nominal, random, or JSON"),
@@ -151,7 +159,12 @@ class PlantNode(Node):
         warn_about_unknown(self)
         self.spec = spec = self._load_spec()
         check_sensor_topics(spec)
-        self.robot = make_robot(spec, parse_world(config.world, spec, seed=config.seed), seed=config.seed)
+        self.robot = make_robot(
+            spec,
+            parse_world(config.world, spec, seed=config.seed),
+            seed=config.seed,
+            standin=parse_plant(config.plant, spec),
+        )
         self._changed_world = parse_world(config.change_world, spec, seed=config.seed + 1)
         task = spec.tasks.get(config.task or next(iter(spec.tasks), ""), Task(reward="none"))
         self._goals = TaskGoals(spec, task, seed=config.seed)
@@ -283,6 +296,7 @@ class PlantNode(Node):
     def describe_status(self) -> dict[str, Any]:
         return {
             "robot": self.spec.name,
+            "plant": self._plant_name,
             "spec_digest": self.spec.compute_digest(),
             "rate": self.spec.rate,
             "periods": self.loop.num_periods,
@@ -311,6 +325,7 @@ class PlantNode(Node):
             "time": round(self._num_periods * self.spec.dt, 6),
             "seed": self.config.seed,
             "robot": self.spec.name,
+            "plant": self._plant_name,
             "spec_digest": self.spec.compute_digest(),
             "world": world.to_dict(),
         }
@@ -337,6 +352,10 @@ class PlantNode(Node):
             self._read_clock(), self.spec.name, (commands, timing, safety)
         )
         self._diagnostics.publish(message)
+
+    @property
+    def _plant_name(self) -> str:
+        return str(self.robot.standin or NOMINAL)
 
     @property
     def _node_path(self) -> str:
