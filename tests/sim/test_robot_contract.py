@@ -3,6 +3,7 @@ import pytest
 from tests.contracts.robot_contract import RobotContract
 from wm_robot.robots import load_spec
 from wm_robot_sim.robot import SimRobot
+from wm_robot_sim.standins.standin import StandIn
 
 pytestmark = pytest.mark.sim
 
@@ -20,3 +21,8 @@ class TestCartpole(RobotContract):
 class TestReacher(RobotContract):
     def make(self):
         return SimRobot(load_spec("reacher"), seed=0)
+
+
+class TestStandIn(RobotContract):
+    def make(self):
+        return SimRobot(load_spec("so101"), seed=0, standin=StandIn(name="sts3215"))
