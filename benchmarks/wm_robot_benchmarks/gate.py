@@ -47,7 +47,7 @@ class GateBench(FirstSeedBench):
     """Eight sound and a dozen damaged bundles."""
 
     def run(self, progress: Progress) -> Result:
-        from wm_robot_sim.standins import list_standins
+        from wm_robot_sim.standins.catalog import list_standins
 
         from wm_robot.robots import load_spec
 

@@ -32,6 +32,7 @@ def validate_bundle(
     quick: bool = False,
     only: str = "",
     skip: tuple[str, ...] = (),
+    plant: str = "nominal",
     seed: Seed = 0,
     processes: Count = 2,
     work: Path = DEFAULT_WORK,
@@ -53,6 +54,7 @@ def validate_bundle(
         quick: Run the checks that are marked for it, with fewer episodes.
         only: One check by name, or a case file: run it alone. There is no verdict then.
         skip: Names of checks that are not run; mandatory ones are run all the same.
+        plant: Simulated plant of all episodes: `nominal`, or a stand-in such as `standin/sts3215:1`.
         seed: Seed of worlds, goals, motion and noise.
         processes: Number of worker processes.
         work: Folder for results and cases.
@@ -71,7 +73,8 @@ def validate_bundle(
         return
     if unknown := [name for name in skip if name not in {check.name for check in battery.checks}]:
         battery.find_check(unknown[0])
-    run = BatteryRun(battery, target, work, quick=quick, processes=processes, skipped=skip)
+    standin = _find_standin(plant, target)
+    run = BatteryRun(battery, target, work, quick=quick, standin=standin, processes=processes, skipped=skip)
     with ProgressMeter("validate") as progress:
         found = run.run(progress)
     for case in found.cases:
@@ -104,6 +107,14 @@ def _make_target(base: str, state: str, robot: str, task: str | None, seed: int)
     return ValidationTarget(
         base=str(folder), state=state, robot=robot, task=task or next(iter(spec.tasks)), seed=seed
     )
+
+
+def _find_standin(plant: str, target: "ValidationTarget") -> str:
+    """Return the name of a stand-in with its seed; empty for the nominal plant."""
+    from wm_robot_sim.standins.catalog import parse_plant
+
+    found = parse_plant(plant, target.load_spec())
+    return "" if found is None else str(found)
 
 
 def _load_battery(target: "ValidationTarget") -> "Battery":

@@ -11,6 +11,7 @@ from wm_robot.spec import RobotSpec
 from wm_robot.types import Observation
 from wm_robot_sim.motion import draw_random_actions
 from wm_robot_sim.robot import SimRobot
+from wm_robot_sim.standins.catalog import find_standin
 from wm_robot_sim.task_goals import TaskGoals
 from wm_robot_sim.worlds import World
 
@@ -22,7 +23,8 @@ class ScenarioPlant:
         worlds = [World.from_dict(each.world) for each in scenario.changes]
         kinds = {effect.kind for world in worlds for effect in world.effects}
         self._spec, self._seed = spec, scenario.seed
-        self._robot = SimRobot(spec, worlds[0], seed=scenario.seed, effect_kinds=kinds)
+        standin = find_standin(scenario.standin, spec) if scenario.standin else None
+        self._robot = SimRobot(spec, worlds[0], seed=scenario.seed, effect_kinds=kinds, standin=standin)
         self._goals = TaskGoals(
             spec, spec.find_task(scenario.task), seed=np.random.SeedSequence([scenario.seed, 1])
         )
