@@ -31,18 +31,21 @@ ON_ROBOT: dict[str, set[str]] = {
     "model": WORDS | {"io", "memory"},
     "adaptation": WORDS | {"io", "streams", "memory", "model"},
     "planning": WORDS - {"tasks"},
-    "agent": WORDS | {"io", "store", "control", "memory", "model", "adaptation", "planning"},
+    "agent": WORDS
+    | {"io", "store", "control", "memory", "model", "adaptation", "planning", "validation_record"},
 }
 FILES: dict[str, set[str]] = {
     "io": WORDS,
     "robots": WORDS | {"io"},
     "store": WORDS | {"io"},
     "recording": WORDS | {"io", "streams"},
-    "sharing": WORDS | {"io", "robots", "store", "memory", "model", "adaptation"},
+    "validation_record": WORDS | {"io", "store"},
+    "sharing": WORDS | {"io", "robots", "store", "memory", "model", "adaptation", "validation_record"},
 }
 OFF_ROBOT: dict[str, set[str]] = {
     "training": WORDS | {"io", "recording", "memory", "model", "adaptation", "planning", "agent"},
-    "evaluation": WORDS | {"io", "store", "recording", "sharing", "memory", "model", "adaptation", "agent"},
+    "evaluation": WORDS
+    | {"io", "store", "recording", "sharing", "memory", "model", "adaptation", "agent", "validation_record"},
 }
 LIBRARY = set(ON_ROBOT) | set(FILES) | set(OFF_ROBOT) | WORDS
 SIM, DEMO, CLI, BENCHMARKS = "wm_robot_sim", "wm_robot_demo", "wm_robot_cli", "wm_robot_benchmarks"
@@ -80,7 +83,9 @@ ONLY = {
 }
 """Library from outside → packages that may import it."""
 OUTSIDE = {*ONLY, "wm_robot_sim", "wm_robot_ros", "wm_robot_hardware"}
-NO_TORCH = (WORDS - {"math"}) | {"io", "safety", "streams", "control", "robots", "store", "recording"}
+NO_TORCH = (WORDS - {"math"}) | {
+    *("io", "safety", "streams", "control", "robots", "store", "recording", "validation_record")
+}
 """Rooms that a robot without torch needs."""
 SLOWEST_START = 0.5
 
@@ -205,13 +210,14 @@ except SystemExit as end: assert not end.code, end.code
     ("code", "slowest"),
     [
         ("import wm_robot", SLOWEST_START),
+        ("import wm_robot.sharing.signed_record, wm_robot.sharing.find_record", 2 * SLOWEST_START),
         ("import wm_robot.spec, wm_robot.types, wm_robot.tasks, wm_robot.math.kinematics", SLOWEST_START),
         (HELP.format(words=[]), SLOWEST_START),
         # It lists the benches, and so imports the module of each.
         (HELP.format(words=["bench"]), 2 * SLOWEST_START),
         (HELP.format(words=["bench", "recall"]), SLOWEST_START),
     ],
-    ids=["import", "words", "help", "help of all benches", "help of a bench"],
+    ids=["import", "validation record", "words", "help", "help of all benches", "help of a bench"],
 )
 def test_the_core_starts_fast_and_light(code, slowest):
     report = "import sys; print('LOADED', *sys.modules)"

@@ -81,10 +81,11 @@ def assimilate_recordings(
         )
     saved = None
     if not dry_run:
-        note = "assimilated " + ", ".join(
-            f"{path.name} {compute_recording_digest(path)[:12]}" for path in recordings
+        digests = {path.name: compute_recording_digest(path) for path in recordings}
+        note = "assimilated " + ", ".join(f"{name} {digest[:12]}" for name, digest in digests.items())
+        saved = save_lifetime_state(
+            store, target, after, loaded, spec, [head], note, verdict.to_dict(), {"assimilated": digests}
         )
-        saved = save_lifetime_state(store, target, after, loaded, spec, [head], note, verdict.to_dict())
     if as_json:
         print(json.dumps({"accepted": True, "snapshot": saved, **verdict.to_dict()}))
     else:

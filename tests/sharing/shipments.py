@@ -6,12 +6,15 @@ from pathlib import Path
 import numpy as np
 from safetensors.numpy import save
 
+from tests.validation_record.records import record
 from wm_robot.io.base_file import FORMAT, compute_base_digest
 from wm_robot.io.durable import compute_digest
 from wm_robot.sharing.shipment import Shipment, make_parts
 from wm_robot.spec import RobotSpec, encode_canonical_json
 from wm_robot.store.snapshot import Snapshot
 from wm_robot.store.store import Store
+from wm_robot.validation_record.installation import compute_whole_spec_digest
+from wm_robot.validation_record.record import ValidationRecord
 
 JOINT = {"name": "x", "position": [-1.0, 1.0], "velocity": 1.0, "effort": 1.0}
 POINT = {
@@ -58,7 +61,9 @@ def lived(place: Path, number: float = 1.0, base: dict[str, bytes] | None = None
     return Store(place).save(values, base_digest=known, spec_digest=SPEC.compute_digest(), **options)
 
 
-def shipment(place: Path, number: float = 1.0, base: dict[str, bytes] | None = None) -> Shipment:
+def shipment(
+    place: Path, number: float = 1.0, base: dict[str, bytes] | None = None, *, validation: bytes = b""
+) -> Shipment:
     """Return a shipment of a branch with two snapshots."""
     base = base or base_files()
     lived(place, number - 1, base)
@@ -70,5 +75,19 @@ def shipment(place: Path, number: float = 1.0, base: dict[str, bytes] | None = N
         state=Store(place).read_object(snapshot),
         spec=SPEC,
         evaluation=[RECORD],
+        validation=validation,
     )
     return Shipment.parse(parts, where="here")
+
+
+def point_record(snapshot: str, steps: int, **changes) -> ValidationRecord:
+    """Return a passed validation record of that base on that robot."""
+    values = {
+        "robot": "point",
+        "base": json.loads(base_files()["base.json"])["digest"],
+        "snapshot": snapshot,
+        "steps": steps,
+        "spec": compute_whole_spec_digest(SPEC),
+        "model": SPEC.model_digest,
+    }
+    return record(**(values | changes))

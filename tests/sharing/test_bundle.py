@@ -11,7 +11,7 @@ pytest.importorskip("cryptography")
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.sharing.shipments import RECORD, SPEC, base_files, lived, shipment
+from tests.sharing.shipments import RECORD, SPEC, base_files, lived, point_record, shipment
 from wm_robot.errors import SnapshotError
 from wm_robot.io.durable import compute_digest
 from wm_robot.io.strict_json import parse_json
@@ -20,6 +20,7 @@ from wm_robot.sharing.bundle import HEADER, MAGIC, describe_bundle, read_bundle,
 from wm_robot.sharing.keyring import Keyring
 from wm_robot.sharing.rollback_counters import CounterMark
 from wm_robot.sharing.shipment import MAX_PART_BYTES, Shipment
+from wm_robot.sharing.signed_record import sign_record
 from wm_robot.spec import Sensor, encode_canonical_json
 from wm_robot.spec.sensor_difference import list_sensor_values
 from wm_robot.store.garbage_collection import collect_garbage
@@ -45,8 +46,8 @@ def key(ring):
 
 
 @pytest.fixture(scope="module")
-def shipped(place):
-    return shipment(place / "lives")
+def shipped(place, key):
+    return shipment(place / "lives", validation=sign_record(point_record("b" * 64, 1), key).content)
 
 
 @pytest.fixture(scope="module")
@@ -335,3 +336,32 @@ def test_a_trusted_key_that_signs_nonsense_is_refused_with_the_same_error(place,
         return
     # Free texts may change: notes, times, cards and external names of a robot.
     assert named != "values" or changed["files"] == values["files"]
+
+
+def test_a_bundle_may_hold_the_validation_record_of_its_state(ring, key, tmp_path):
+    signed = sign_record(point_record("b" * 64, 1), key)
+    sent = shipment(tmp_path / "state", 3.0, validation=signed.content)
+    assert sent.validation == signed
+    write_bundle(tmp_path / "b", sent, product="point", sequence=1, key=key)
+    assert read_bundle(tmp_path / "b", ring).shipment.validation == signed
+    assert shipment(tmp_path / "other").validation is None
+
+
+@pytest.mark.parametrize(
+    ("changes", "why"),
+    [
+        ({"base": "b" * 64}, "the validation record's base"),
+        ({"spec": "b" * 64}, "the validation record's spec"),
+        ({"steps": 4}, "the validation record judged 4 steps"),
+    ],
+)
+def test_a_validation_record_of_something_else_does_not_belong_to_a_bundle(key, tmp_path, changes, why):
+    one = point_record(**({"snapshot": "b" * 64, "steps": 1} | changes))
+    with pytest.raises(SnapshotError, match=why):
+        shipment(tmp_path / "state", 3.0, validation=sign_record(one, key).content)
+
+
+@pytest.mark.parametrize("content", [b"{}", b"null", b"[" * 10_000, b"x" * ((1 << 18) + 1)])
+def test_what_is_no_validation_record_is_refused(tmp_path, content):
+    with pytest.raises(SnapshotError, match="validation.json of here"):
+        shipment(tmp_path / "state", validation=content)

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float
@@ -24,6 +25,7 @@ from wm_robot.planning.mppi import MppiConfig
 from wm_robot.spec import RobotSpec
 from wm_robot.store.store import Store, parse_reference
 from wm_robot.tasks.goal_types import list_goal_periods
+from wm_robot.validation_record.session_error import SessionError
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -102,6 +104,7 @@ class Agent:
         self._transition_counts = {"num_valid": 0, "num_invalid": 0}
         self._parent_snapshot: tuple[Store, str] | None = None
         """Snapshot from which this lifetime state continues."""
+        self._session_error = SessionError()
 
     @property
     def state(self) -> ArrayState:
@@ -144,6 +147,16 @@ class Agent:
             self._plan_monitor,
         )
 
+    @property
+    def parent_snapshot(self) -> tuple[Store, str] | None:
+        """Store and digest of the snapshot that this lifetime state continues; None for the initial state."""
+        return self._parent_snapshot
+
+    @property
+    def session_error(self) -> SessionError:
+        """Prediction error of the valid transitions since `begin`."""
+        return self._session_error
+
     def find_faults(self, obs: np.ndarray) -> Mapping[str, str]:
         """Find the faults of an observation `O`: field of a sensor, or channel of a joint, → `frozen` or `noisy`."""
         return self._reading_checks.find_faults(obs) if self._reading_checks else {}
@@ -166,7 +179,7 @@ class Agent:
         """
         self._batch.begin(np.atleast_2d(last_action)[None])
         self._transition_counts = dict.fromkeys(self._transition_counts, 0)
-        self._parent_snapshot = None
+        self._parent_snapshot, self._session_error = None, SessionError()
         if self._reading_checks is not None:
             self._reading_checks.reset()
         if restore is not None:
@@ -257,6 +270,8 @@ class Agent:
         nll = 0.5 * (error**2 + log_variance + np.log(2 * np.pi))
         gaps = ~(np.isfinite(obs) & np.isfinite(next_obs)) & ~self.spec.layout.is_required
         known = nll[~gaps] if gaps.any() else nll
+        if valid:
+            self._session_error.add_surprise(float(known.mean()))
         return PredictionError(nll=float(known.mean()), mean=mean, deviation=deviation, error=error)
 
     def predict_plan(self) -> PlanPrediction | None:
@@ -293,22 +308,31 @@ class Agent:
             place: New store, and with `@` the branch.
         """
         store, branch = parse_reference(place)
-        try:
-            parents = (
-                []
-                if self._parent_snapshot is None
-                else [store.copy_from(*self._parent_snapshot, tensors=False)]
-            )
-        except (OSError, SnapshotError):
-            parents = []
-        return self._save_snapshot(store, branch, parents, "a copy, since its own store could not be written")
+        parents, origin = list[str](), dict[str, Any]()
+        if self._parent_snapshot is not None:
+            try:
+                parents = [store.copy_from(*self._parent_snapshot, tensors=False)]
+            except (OSError, SnapshotError):
+                # Without it, the copy would look like a lifetime from the initial state.
+                origin = {"snapshot": self._parent_snapshot[1], "parents": []}
+        note = "a copy, since its own store could not be written"
+        return self._save_snapshot(store, branch, parents, note, origin)
 
-    def _save_snapshot(self, store: Store, branch: str, parents: list[str], note: str) -> str:
+    def _save_snapshot(
+        self,
+        store: Store,
+        branch: str,
+        parents: list[str],
+        note: str,
+        origin: Mapping[str, Any] | None = None,
+    ) -> str:
         return store.save(
             self._batch.snapshot_state().flatten(),
             base_digest=self.base.digest,
             spec_digest=self.spec.compute_digest(),
             branch=branch,
             parents=parents,
+            metrics=self._session_error.to_metrics(),
             note=note,
+            origin=origin,
         ).digest

@@ -16,12 +16,16 @@ from wm_robot.io import base_file
 from wm_robot.io.durable import compute_digest
 from wm_robot.io.strict_json import parse_canonical_json, parse_json
 from wm_robot.io.tensor_file import describe_tensors, is_finite, parse_tensors
+from wm_robot.sharing.signed_record import SignedRecord, parse_signed_record
 from wm_robot.spec import RobotSpec, encode_canonical_json
 from wm_robot.spec.sensor_difference import describe_sensor_difference
 from wm_robot.store.snapshot import Snapshot
+from wm_robot.validation_record.installation import compute_whole_spec_digest
+from wm_robot.validation_record.record import MAX_RECORD_BYTES
 
 README, BASE, CALIBRATION, EVALUATION = "README.md", base_file.CARD, "calibration.json", "evaluation.json"
 MANIFEST, SPEC, STATE, WEIGHTS = "manifest.json", "spec.json", "state.safetensors", base_file.WEIGHTS
+VALIDATION = "validation.json"
 MAX_PART_BYTES: dict[str, int] = {
     README: 1 << 18,
     BASE: 1 << 20,
@@ -30,10 +34,11 @@ MAX_PART_BYTES: dict[str, int] = {
     MANIFEST: 1 << 20,
     SPEC: 1 << 20,
     STATE: 32 << 20,
+    VALIDATION: MAX_RECORD_BYTES,
     WEIGHTS: 64 << 20,
 }
 """Name of each file, in their order → largest size, in bytes."""
-OPTIONAL_PARTS = {CALIBRATION}
+OPTIONAL_PARTS = {CALIBRATION, VALIDATION}
 RECORD_KEYS = ("bench", "when", "commit", "figures")
 """Required keys of a record of an evaluation."""
 _VALUE_ERRORS = (ValueError, TypeError, LookupError, AttributeError, ArithmeticError, RecursionError)
@@ -53,6 +58,8 @@ class Shipment:
     spec: RobotSpec
     evaluation: Sequence[Mapping[str, Any]]
     """Records of benchmarks of the state or its base, each with time and commit."""
+    validation: SignedRecord | None
+    """Validation record of the state or of an ancestor; None without one. Its signature is not verified here."""
     tensors: Mapping[str, Any]
     """Of weights and state: dtype and shape of each tensor, and whether it is finite. Weights may hold a NaN where
     a number has no meaning; the receiver must find them where the sender lists them. A state may not."""
@@ -81,6 +88,9 @@ class Shipment:
             spec = RobotSpec.from_dict(parse_canonical_json(parts[SPEC], f"{SPEC} of {where}"))
         with _explain_errors(EVALUATION, where):
             evaluation = _check_records(parse_canonical_json(parts[EVALUATION], f"{EVALUATION} of {where}"))
+        validation = None
+        if VALIDATION in parts:
+            validation = parse_signed_record(parts[VALIDATION], f"{VALIDATION} of {where}")
         tensors = {name: parse_tensors(parts[name], f"{name} of {where}") for name in (STATE, WEIGHTS)}
         found = cls(
             parts=dict(parts),
@@ -88,6 +98,7 @@ class Shipment:
             snapshot=snapshot,
             spec=spec,
             evaluation=evaluation,
+            validation=validation,
             tensors={name: describe_tensors(each) for name, each in tensors.items()},
         )
         if CALIBRATION in parts:
@@ -108,6 +119,16 @@ class Shipment:
             ("the state's tensors", kept.object, compute_digest(self.parts[STATE]), ""),
         ):
             _check_equal(what, said, found, where, reason)
+        if self.validation is not None:
+            record = self.validation.record
+            whole_spec = compute_whole_spec_digest(self.spec)
+            _check_equal("the validation record's base", record.base, self.base["digest"], where)
+            _check_equal("the validation record's spec", record.spec, whole_spec, where)
+            if record.steps > kept.steps:
+                raise SnapshotError(
+                    f"{where} does not belong together: the validation record judged {record.steps} steps, and the "
+                    f"state has {kept.steps}"
+                )
         expected = {
             name: (each["dtype"], each["shape"], each["sha256"]) for name, each in kept.tensors.items()
         }
@@ -179,6 +200,7 @@ def make_parts(
     state: bytes,
     spec: RobotSpec,
     evaluation: Sequence[Mapping[str, Any]],
+    validation: bytes = b"",
 ) -> dict[str, bytes]:
     """Return the files of a shipment, in their order.
 
@@ -186,6 +208,7 @@ def make_parts(
         card: README, in Markdown.
         base: The files of the base, by name; with its calibration if there is one.
         state: Bytes of the state's tensors.
+        validation: Signed validation record; empty without one.
     """
     files = {
         **base,
@@ -194,5 +217,6 @@ def make_parts(
         MANIFEST: snapshot.encode(),
         SPEC: encode_canonical_json(spec.to_dict()),
         STATE: state,
+        **({VALIDATION: validation} if validation else {}),
     }
     return {name: files[name] for name in MAX_PART_BYTES if name in files}

@@ -37,6 +37,8 @@ class Safety:
     """Number of consecutive limited actions that disables the learned controller."""
     heartbeat_timeout: float = 0.03
     """Longest time without progress of the control loop, in s."""
+    validation_hours: float = 8.0
+    """Hours of lifetime for which a validation record counts for the descendants of its snapshot."""
 
     def __post_init__(self) -> None:
         for kind in ("acceleration", "deceleration", "stiffness"):
@@ -49,6 +51,7 @@ class Safety:
             "surprise_threshold",
             "consecutive_violation_limit",
             "heartbeat_timeout",
+            "validation_hours",
         ):
             value = getattr(self, name)
             require_valid(0 < value < math.inf, f"safety.{name} is {value}", "above 0 and finite")

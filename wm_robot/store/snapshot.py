@@ -45,8 +45,9 @@ class Snapshot:
     created: str = ""
     """Wall clock, for display; nothing depends on it."""
     origin: Mapping[str, Any] = field(default_factory=dict)
-    """Of a root: what it was made from. An imported one names the snapshot in the other store, its parents, and the
-    data that came with it; a migrated one the snapshot of the earlier base, the recordings, and what was lost."""
+    """What it was made from, other than its robot's own experience. An imported root names the snapshot in the other
+    store, its parents, and the data that came with it; a migrated one the snapshot of the earlier base, the
+    recordings, and what was lost; a snapshot that assimilated recordings names them as `assimilated`."""
 
     def encode(self) -> bytes:
         """Return the manifest's bytes: equal snapshots have equal ones."""

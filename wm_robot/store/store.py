@@ -6,6 +6,7 @@
     STORE/manifests/<sha256>.json         their description and parents; its name is the snapshot's
     STORE/branches/<name>                 the newest snapshot of a named lifetime state
     STORE/pins/<name>                     a snapshot that is kept whatever happens to branches
+    STORE/validation/<sha256>.json        a signed validation record; `collect_garbage` keeps it as evidence
     STORE/quarantine/                     files that failed their check; never read again
     STORE/index.sqlite3                   a copy of the manifests for quick answers; `collect_garbage` makes it again
 
@@ -30,6 +31,7 @@ from wm_robot.store.lineage import iterate_lineage
 from wm_robot.store.manifests import ManifestFolder
 from wm_robot.store.names import check_name
 from wm_robot.store.objects import ObjectFolder
+from wm_robot.store.record_folder import RecordFolder
 from wm_robot.store.references import ReferenceFolder, resolve_reference
 from wm_robot.store.snapshot import Snapshot, StateArrays, create_snapshot
 from wm_robot.store.store_folder import BRANCHES, INDEX, PINS, StoreFolder
@@ -53,6 +55,7 @@ class Store:
         self.branch_references = ReferenceFolder(self.folder / BRANCHES, noun="branch")
         self.pin_references = ReferenceFolder(self.folder / PINS, noun="pin")
         self.index = StoreIndex(self.folder / INDEX)
+        self.validation_records = RecordFolder(self.folder)
 
     def check_exists(self) -> None:
         """Refuse a folder that is no store.
@@ -87,7 +90,7 @@ class Store:
         Args:
             branch: Branch to move to the snapshot; created if there is none of that name.
             parents: Snapshots from which it continues; the branch's last one by default.
-            origin: Of a state without parents; see `Snapshot`.
+            origin: Of a state with other than its robot's own experience; see `Snapshot`.
 
         Raises:
             SnapshotError: If a number is not finite, since such a state cannot be continued; a parent is not here;
@@ -191,6 +194,7 @@ class Store:
                     self.objects.write(snapshot, source.read_object(snapshot))
                 self.manifests.write(snapshot)
             self.index.add_snapshots(line)
+        self.validation_records.copy_from(source.validation_records)
         return line[0].digest
 
     def resolve(self, reference: str) -> str:

@@ -157,8 +157,9 @@ def assimilate_and_save(
     after, verdict = try_assimilation(base.model, lives, state, mine, theirs, spec)
     saved = ""
     if branch and verdict.is_accepted:
-        note = "assimilated " + ", ".join(Path(path).name for path in recordings)
-        saved = save_lifetime_state(place, branch, after, base, spec, [head], note, verdict.to_dict())
+        names = [Path(path).name for path in recordings]
+        note, origin = "assimilated " + ", ".join(names), {"assimilated": names}
+        saved = save_lifetime_state(place, branch, after, base, spec, [head], note, verdict.to_dict(), origin)
     return {
         "accepted": verdict.is_accepted,
         "description": verdict.to_sentence(),
