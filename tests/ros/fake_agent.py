@@ -20,6 +20,7 @@ class Notebook:
     def __init__(self, config, spec):
         self.spec, self.agent = spec, self
         self.counters = {"num_steps": 0, "num_valid": 0, "num_invalid": 0}
+        self.lineage = None
         self.steps = 0
         self._file = open(os.environ["NOTEBOOK"], "a", buffering=1)
         self._fail = config.seed
@@ -70,7 +71,7 @@ class Notebook:
         self.steps += valid
         return SimpleNamespace(nll=0.5, mean=next_obs, compute_nll=lambda channels: 0.5)
 
-    def save(self, place):
+    def save(self, place, *, note=""):
         assert not self._saving, "two saves at once"
         self._saving = True
         time.sleep(0.3)

@@ -18,6 +18,7 @@ class GyroscopeAgent:
     def __init__(self, config, spec):
         self.spec, self.agent = spec, self
         self.counters = {"num_steps": 0, "num_valid": 0, "num_invalid": 0}
+        self.lineage = None
         self._frozen = ReadingChecks(spec)
         self._channel = spec.observation_names.index("imu/angular_velocity.y")
         self._velocity = spec.observation_names.index("swing/velocity")

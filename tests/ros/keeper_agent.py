@@ -6,7 +6,9 @@ from types import SimpleNamespace
 
 import numpy as np
 
+from wm_robot.agent.builder import AgentLineage
 from wm_robot.store.store import parse_reference
+from wm_robot.validation_record.session_error import SessionError
 from wm_robot_ros.nodes.agent_node import main
 
 BASE = os.environ.get("KEEPER_BASE", "b" * 64)
@@ -61,9 +63,9 @@ class Keeper:
             deviation=ahead + 0 * self._obs,
         )
 
-    def save(self, place):
+    def save(self, place, *, note=""):
         store, branch = parse_reference(place)
-        self._origin = [self._write(store, branch, self._origin)]
+        self._origin = [self._write(store, branch, self._origin, note)]
         self._store = store
         return self._origin[0]
 
@@ -73,13 +75,24 @@ class Keeper:
             store, branch, [store.copy_from(self._store, each, tensors=False) for each in self._origin]
         )
 
-    def _write(self, store, branch, parents):
+    @property
+    def lineage(self):
+        return AgentLineage(
+            base=BASE,
+            store=self._store if self._origin else None,
+            snapshot=self._origin[0] if self._origin else "",
+            steps=self.steps,
+            session_error=SessionError(),
+        )
+
+    def _write(self, store, branch, parents, note=""):
         return store.save(
             {"step": np.array([self.steps], np.int64)},
             base_digest=BASE,
             spec_digest=self.spec.compute_digest(),
             branch=branch,
             parents=parents,
+            note=note,
         ).digest
 
     def report(self):

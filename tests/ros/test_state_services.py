@@ -37,8 +37,8 @@ KEEPER = str(Path(__file__).with_name("keeper_agent.py"))
 class Robot:
     """An agent that keeps a real store, with the plant that is played to it."""
 
-    def __init__(self, start, peer, store):
-        patient = {"observation.max_age": 10.0, "target.max_age": 3600.0, "status_rate": 50.0}
+    def __init__(self, start, peer, store, **more):
+        patient = {"observation.max_age": 10.0, "target.max_age": 3600.0, "status_rate": 50.0, **more}
         command = make_node_command(
             "agent_node",
             {**patient, "save_to": str(store), "initial_state": str(store) if store.exists() else ""},

@@ -18,7 +18,7 @@ class Agent:
     """Counts what it learned; its saves can be stopped half-way, and can fail."""
 
     def __init__(self):
-        self.started_from, self.saved, self.copies = [], [], []
+        self.started_from, self.saved, self.copies, self.notes = [], [], [], []
         self.steps = 0
         self.fails = self.copy_fails = False
         self.started, self.go_on = threading.Event(), threading.Event()
@@ -30,7 +30,8 @@ class Agent:
         self.started_from.append(restore)
         self.steps = 0
 
-    def save(self, place):
+    def save(self, place, *, note=""):
+        self.notes.append(note)
         assert not self._saving, "two saves at once"
         self._saving = True
         steps = self.steps
@@ -322,3 +323,11 @@ def test_a_new_agent_waits_for_the_saves_of_the_one_before(robot):
     follower = Agent()
     robot.session.attach_agent(follower, HOLD)
     assert job.done() and follower.started_from == [robot.session.place] and not robot.record.has_started
+
+
+def test_a_note_goes_with_each_save_while_it_is_set(robot):
+    for note in ("", "accepted risk: a test", ""):
+        robot.session.note = note
+        robot.learn()
+        robot.session.save_and_wait()
+    assert robot.agent.notes == ["", "accepted risk: a test", ""]

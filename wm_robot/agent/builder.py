@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from wm_robot.adaptation.learner_process import LearnerProcess
     from wm_robot.agent.agent import Agent
     from wm_robot.agent.plan_monitor import PlanMonitor
+    from wm_robot.store.store import Store
+    from wm_robot.validation_record.session_error import SessionError
 
 _log = logging.getLogger(__name__)
 
@@ -50,6 +52,21 @@ class AgentConfig:
     """Number of threads of torch."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class AgentLineage:
+    """What an agent runs: its base, and the snapshot that its lifetime state continues."""
+
+    base: str
+    """Digest of the base."""
+    store: "Store | None"
+    snapshot: str
+    """Digest; empty for the initial state of the base."""
+    steps: int
+    """Lifetime steps."""
+    session_error: "SessionError"
+    """Of the session so far; it still counts."""
+
+
 class RobotAgent:
     """Agent of a robot, with its learner process and its plan monitor, if they are configured."""
 
@@ -60,6 +77,18 @@ class RobotAgent:
     def counters(self) -> Mapping[str, int]:
         """Counters of the agent, by name; see `Agent.counters`."""
         return self.agent.counters
+
+    @property
+    def lineage(self) -> AgentLineage | None:
+        """Base and lifetime state for the check of a validation record; None for an agent without a base."""
+        parent = self.agent.parent_snapshot
+        return AgentLineage(
+            base=self.agent.base.digest,
+            store=parent[0] if parent else None,
+            snapshot=parent[1] if parent else "",
+            steps=self.agent.counters["num_steps"],
+            session_error=self.agent.session_error,
+        )
 
     def report(self) -> dict[str, object]:
         """Return the newest event, the state of the learner process and of the plan monitor, as plain values."""

@@ -36,6 +36,8 @@ class RejectionReason(str, Enum):
     """An observation without a valid reading of a required sensor."""
     SOURCE = "source"
     """From a publisher other than the followed one."""
+    UNVALIDATED = "unvalidated"
+    """Command of an agent without a valid validation record, for a real robot."""
     NO_CLOCK = "no_clock"
     """Arrived while the clock of this node stood still: its age is undefined."""
 

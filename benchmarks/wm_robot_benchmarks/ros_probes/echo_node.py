@@ -36,6 +36,7 @@ class EchoAgent:
         stall: Duration of a stall, in s.
         """
         self.counters: Mapping[str, int] = {"num_steps": 0, "num_valid": 0, "num_invalid": 0}
+        self.lineage = None
         self.agent, self._spec, self._every, self._stall = self, spec, stall_every, stall
         self._acted = self._stalled = 0
         self._first = self._last = (0.0, 0.0)
@@ -65,7 +66,7 @@ class EchoAgent:
     def predict_plan(self) -> None:
         return None
 
-    def save(self, place: str) -> str:
+    def save(self, place: str, *, note: str = "") -> str:
         raise AssertionError("an echo agent has no state to save")
 
     def report(self) -> dict[str, object]:

@@ -46,6 +46,7 @@ class IdleAgent:
     """Agent without function, for an agent node that is only inspected."""
 
     counters = {"num_steps": 0, "num_valid": 0, "num_invalid": 0}
+    lineage = None
 
     def __init__(self, config: Any, spec: Any):
         self._spec, self.agent = spec, self
@@ -65,7 +66,7 @@ class IdleAgent:
     def predict_plan(self) -> None:
         return None
 
-    def save(self, place: str) -> str:
+    def save(self, place: str, *, note: str = "") -> str:
         raise AssertionError("this agent has no state to save")
 
     def rescue(self, place: str) -> str:

@@ -204,7 +204,7 @@ class PublisherLock:
             others = [
                 each
                 for each, node in self._list_publishers()
-                if node == name and not _is_same_id(each, source)
+                if node == name and not is_same_id(each, source)
             ]
             if len(others) == 1:
                 self._source_lock.switch_to(others[0])
@@ -238,7 +238,7 @@ class PublisherLock:
 
     def _find_node_name(self, source: bytes) -> str:
         """Return the full name of the node of a publisher id."""
-        return next((node for each, node in self._list_publishers() if _is_same_id(each, source)), ENDED_NODE)
+        return next((node for each, node in self._list_publishers() if is_same_id(each, source)), ENDED_NODE)
 
     def _list_publishers(self) -> list[tuple[bytes, str]]:
         """Return id and full name of the node, or `UNNAMED_NODE`, of each publisher in the ROS graph."""
@@ -260,6 +260,7 @@ def format_node_name(info: TopicEndpointInfo) -> str:
     )
 
 
-def _is_same_id(one: bytes, other: bytes) -> bool:
+def is_same_id(one: bytes, other: bytes) -> bool:
+    """Whether two ids are of one publisher."""
     # Some middlewares pad ids with zeros to 24 bytes, but not in every function.
     return one.rstrip(b"\0") == other.rstrip(b"\0")

@@ -24,6 +24,8 @@ class AgentParameters:
     save_every: float
     keep_last: int
     report: str
+    validation_record: str
+    keys: str
     min_subscribers: int
     heartbeat_file: str
     log: str
@@ -118,6 +120,15 @@ class AgentParameters:
             ),
             report=declare_parameter(
                 node, "report", "", "file for the last ~/status, written at the end; empty: none"
+            ),
+            validation_record=declare_parameter(
+                node,
+                "validation_record",
+                "",
+                "file of a validation record; empty: the one beside the state's store or the base",
+            ),
+            keys=declare_parameter(
+                node, "keys", "", "folder of the keys that the record is verified with; empty: the user's"
             ),
             min_subscribers=declare_parameter(
                 node,

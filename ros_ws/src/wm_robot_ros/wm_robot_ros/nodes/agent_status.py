@@ -1,7 +1,7 @@
 """Agent status: `~/status` and `/diagnostics` of an agent, as messages and as a file."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -42,6 +42,8 @@ class StatusSources(NamedTuple):
     throttled_log: ThrottledLog
     describe_process: Callable[[], dict[str, Any]]
     """Returns the state of the process: real time, garbage collection and log."""
+    describe_validation: Callable[[], Mapping[str, str]]
+    """Returns the digests of what the agent runs, and of its validation record."""
 
 
 DiagnosticComponent = tuple[str, str, str, dict[str, Any]]
@@ -82,6 +84,7 @@ class AgentStatus:
             "latency": loop.latency.to_dict(),
             "act": loop.act_time.to_dict(),
             "learn": loop.learn_time.to_dict(),
+            "validation": dict(self._sources.describe_validation()),
             **self._sources.describe_process(),
             **inputs.health.to_dict(),
             **agent.report(),

@@ -30,6 +30,7 @@ from wm_robot_ros.middleware.input_monitor import MONITORED_EVENTS, InputMonitor
 from wm_robot_ros.middleware.parameters import declare_parameter
 from wm_robot_ros.middleware.qos import COMMAND_QOS, OUTPUT_QOS, SENSOR_QOS
 from wm_robot_ros.middleware.subscriptions import IdentifiedSubscription, PublisherLock
+from wm_robot_ros.nodes.learned_mode_check import LearnedModeCheck
 
 FIRST_COMMAND_TIMEOUT = 10.0
 """Time after which a missing first command is logged, in s."""
@@ -96,10 +97,12 @@ class CommandSubscription:
         arming_obstacle: Callable[[], str] = lambda: "",
         on_first_command: Callable[[], None] = lambda: None,
         on_armed: Callable[[], None] = lambda: None,
+        make_check: Callable[[ThrottledLog], LearnedModeCheck] | None = None,
     ):
         """Args:
         last_action: Action in force, `A`; see `restart_from`.
         mode: Initial mode.
+        make_check: Makes the check of the agent's validation record; None: a simulated plant needs none.
         arming_obstacle: Returns a further reason against arming; empty: none.
         on_first_command: Called after the first command.
         on_armed: Called after `~/arm` succeeded.
@@ -123,6 +126,7 @@ class CommandSubscription:
         self._last_stamp = 0
         """Stamp of the last observation, in ns."""
         self.throttled_log = ThrottledLog(node.get_logger().warning)
+        self.check = make_check(self.throttled_log) if make_check else None
         self._publisher_lock = PublisherLock(node, "joint_command", self.throttled_log, block_rejected=True)
         self.clock = NodeClock(node, self.throttled_log, spec.dt)
 
@@ -176,12 +180,26 @@ class CommandSubscription:
             self.remote.reject_command(error)
             self._command_monitor.record_rejection(error.reason, str(error))
             return
+        if self._refuse_unvalidated(stamp, source):
+            return
         first, moment = not intake.has_started, time.monotonic_ns()
         self.remote.accept_command(action, stamp, now, monotonic_now=moment)
         self._command_monitor.record_use(moment / 1e9)
         self._publisher_lock.lock_to(source)
         if first:
             self._on_first_command()
+
+    def _refuse_unvalidated(self, stamp: int, source: bytes) -> bool:
+        """Whether a command is rejected, because it is of an agent without a valid record."""
+        why = self.check.refuse_command(stamp, source) if self.check else ""
+        if not why:
+            return False
+        self.remote.buffer.rejections.count_rejection(RejectionReason.UNVALIDATED)
+        self._command_monitor.record_rejection(RejectionReason.UNVALIDATED, why)
+        if self.arbiter.mode is Mode.LEARNED:
+            # The record has stopped counting: without this, the last command would hold until the timeout.
+            self.remote.fault = why
+        return True
 
     def _on_surprise(self, message: Float64) -> None:
         self.remote.surprise = float(message.data)
@@ -193,12 +211,16 @@ class CommandSubscription:
         except (ValueError, KeyError, TypeError):
             # Status of another kind of agent; only its commands are used.
             return
+        if self.check:
+            self.check.update_agent(active)
         if self.remote.update_agent(active, fault):
             self._publisher_lock.release_ended()
 
     def _on_arm(self, request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
         """Permit the plant to move."""
         missing = self.check_inputs()
+        if self.check:
+            self.check.check_again()
         why_not = self.clock.fault or self._arming_obstacle() or self.arbiter.request_arming()
         if not why_not:
             self._publisher_lock.accept_new_publisher(silent=self.remote.buffer.is_holding)
@@ -226,6 +248,8 @@ class CommandSubscription:
         The observation with that stamp follows, and requires a command.
         """
         self.remote.expect_answer(stamp)
+        if self.check:
+            self.check.expect_answer(stamp)
         if self.remote.has_started and self.arbiter.has_intervened(violations):
             rules = tuple(violation.rule for violation in violations)
             values = {"stamp": stamp, "mode": self.arbiter.mode.value, "violations": rules}
@@ -274,10 +298,11 @@ class CommandSubscription:
                 "unanswered": self.arbiter.num_unanswered,
             },
             "latency": self.remote.latency.to_dict(),
+            **({"validation": self.check.describe_status()} if self.check else {}),
         }
 
-    def describe_diagnostics(self, gate: dict[str, Any]) -> tuple[CommandDiagnostic, CommandDiagnostic]:
-        """Return the diagnostic status of the commands and of the safety mode.
+    def describe_diagnostics(self, gate: dict[str, Any]) -> tuple[CommandDiagnostic, ...]:
+        """Return the diagnostic status of the commands, of the safety mode, and of the validation record if needed.
 
         Args:
             gate: Values of the gate, for the safety status.
@@ -307,6 +332,7 @@ class CommandSubscription:
                 f"{mode.value}: {self.arbiter.supervisor.reason}",
                 {"mode": mode.value, **gate},
             ),
+            *((self.check.describe_diagnostics(path),) if self.check else ()),
         )
 
     def _read_clock(self) -> int:

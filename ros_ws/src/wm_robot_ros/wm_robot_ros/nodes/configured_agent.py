@@ -18,6 +18,7 @@ from wm_robot_ros.nodes.agent_inputs import AgentInputs
 from wm_robot_ros.nodes.agent_outputs import AgentOutputs
 from wm_robot_ros.nodes.agent_parameters import AgentParameters
 from wm_robot_ros.nodes.agent_status import AgentStatus, StatusSources
+from wm_robot_ros.nodes.validation_report import REPORT_INTERVAL, ValidationReport
 from wm_robot_ros.state_api.create import create_state_interfaces
 from wm_robot_ros.state_api.save_service import create_save_service
 from wm_robot_ros.state_api.served_agent import ServedAgent
@@ -64,6 +65,7 @@ class ConfiguredAgent:
         )
         complaints = ThrottledLog(node.get_logger().warning)
         self._inputs = AgentInputs(node, self, spec, config, complaints, resources)
+        validation = ValidationReport(node, robot_agent, config, session, resources)
         self.status = AgentStatus(
             node,
             StatusSources(
@@ -75,6 +77,7 @@ class ConfiguredAgent:
                 inputs=self._inputs,
                 throttled_log=complaints,
                 describe_process=describe_process,
+                describe_validation=validation.describe,
             ),
             resources,
         )
@@ -94,6 +97,7 @@ class ConfiguredAgent:
         for period, work in (
             (1.0 / config.status_rate, self.status.publish_status),
             (1.0, self.status.publish_diagnostics),
+            (REPORT_INTERVAL, validation.update),
             (config.save_every if config.save_to else 0.0, self._save_in_background),
         ):
             if period:

@@ -2,8 +2,8 @@
 
 It has the same topics as the simulated plant. It publishes the states of the joint_state_broadcaster at the rate and
 in the order of the spec. Commands of an agent pass the gate, then go to a controller as a trajectory of one point or
-as an array. It sends nothing before it is armed. It cannot be armed while the robot description permits less than the
-spec.
+as an array; an agent is followed only with a valid validation record. It sends nothing before it is armed. It cannot
+be armed while the robot description permits less than the spec.
 """
 
 import time
@@ -48,6 +48,7 @@ from wm_robot_ros.middleware.sensor_messages import check_sensor_topics
 from wm_robot_ros.middleware.subscriptions import LatestSubscription, PublisherLock
 from wm_robot_ros.nodes.command_subscription import CommandParameters, CommandSubscription
 from wm_robot_ros.nodes.controller_driver import ControllerDriver
+from wm_robot_ros.nodes.learned_mode_check import LearnedModeCheck, RecordParameters
 from wm_robot_ros.nodes.sensor_inputs import SensorInputs
 
 NODE_NAME = "plant"
@@ -70,6 +71,7 @@ class ControlParameters:
     states_topic: str
     description_topic: str
     commands: CommandParameters
+    record: RecordParameters
     status_rate: float
     priority: int
 
@@ -93,6 +95,7 @@ class ControlParameters:
                 node, "description.topic", "/robot_description", "URDF to check the spec against; empty: none"
             ),
             commands=CommandParameters.declare_parameters(node, armed=False),
+            record=RecordParameters.declare_parameters(node),
             status_rate=declare_parameter(
                 node, "status_rate", 10.0, "rate of ~/status, in Hz", bounds=(2, 50)
             ),
@@ -139,6 +142,14 @@ class ControlNode(Node):
             mode=Mode.LIMP,
             arming_obstacle=self.describe_arming_obstacle,
             on_armed=self._on_armed,
+            make_check=lambda log: LearnedModeCheck(
+                self,
+                spec,
+                config.robot,
+                config.record,
+                max_age=config.commands.max_age,
+                throttled_log=log,
+            ),
         )
         self.loop: ControlLoop | None = None
         """Control loop; None until the first joint states arrive."""
@@ -251,7 +262,15 @@ class ControlNode(Node):
             return self._states_monitor.description or self._states_monitor.check_input(True)
         if self._description_faults is None and self._description_monitor is not None:
             return self._description_monitor.description or self._description_monitor.check_input(True)
-        return "; ".join([*(self._description_faults or []), *self._sensors_missing])
+        assert self.commands.check is not None
+        unvalidated = self.commands.check.describe_obstacle()
+        return "; ".join(
+            [
+                *(self._description_faults or []),
+                *self._sensors_missing,
+                *([unvalidated] if unvalidated else []),
+            ]
+        )
 
     def _check_inputs(self) -> None:
         """Check states and description of the robot, and log missing ones."""

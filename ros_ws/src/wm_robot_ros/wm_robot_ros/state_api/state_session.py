@@ -28,8 +28,8 @@ class SavableAgent(Protocol):
     def begin(self, last_action: np.ndarray, restore: str | None = None) -> None:
         """Start from the initial state under an action, `A`, or from a saved state; see `Agent.begin`."""
 
-    def save(self, place: str) -> str:
-        """Save the state in its own store, and return the digest of the snapshot."""
+    def save(self, place: str, *, note: str = "") -> str:
+        """Save the state in its own store with a note, and return the digest of the snapshot."""
 
     def rescue(self, place: str) -> str:
         """Save a copy in another store, and return the digest of the snapshot."""
@@ -61,6 +61,8 @@ class StateSession:
         """
         self.place, self._name, self._log = place, name, log
         self.worker = WorkerThread()
+        self.note = ""
+        """Note of the snapshots that are saved from now on."""
         self._record = SaveRecord(source=select_source(place, initial_state, resume=resume))
         self._lock = threading.Lock()
         self._agent: SavableAgent | None = None
@@ -172,7 +174,7 @@ class StateSession:
         # An update during the save may be in the snapshot or not, so it counts as unsaved.
         updates = self._record.num_updates
         try:
-            digest = str(self._agent.save(self.place))
+            digest = str(self._agent.save(self.place, note=self.note))
         except Exception as error:
             words = f"{type(error).__name__}: {error}"
             self._change_record(failure=f"state not saved: {words}")
