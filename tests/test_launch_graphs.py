@@ -394,7 +394,7 @@ def test_every_node_is_there_and_has_the_parameters_that_it_is_given(path):
     modules = dict(re.findall(r'"(\w+) = wm_robot_ros\.nodes\.(\w+):main"', setup))
     for node in LaunchGraph.read(path).nodes:
         source = (NODES / f"{modules[node['executable']]}.py").read_text(encoding="utf-8")
-        for part in ("command_subscription", "agent_parameters"):
+        for part in ("command_subscription", "agent_parameters", "learned_mode_check"):
             if f"nodes.{part} import" in source:
                 source += (NODES / f"{part}.py").read_text(encoding="utf-8")
         for name in [*node["parameters"], *node.get("restarted_with", ())]:

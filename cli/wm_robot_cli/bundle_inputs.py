@@ -10,6 +10,8 @@ from wm_robot.errors import ConfigError
 if TYPE_CHECKING:
     from wm_robot.sharing.shipment import Shipment
     from wm_robot.spec import RobotSpec
+    from wm_robot.store.snapshot import Snapshot
+    from wm_robot.store.store import Store
 
 
 def collect_shipment(
@@ -19,6 +21,7 @@ def collect_shipment(
     card: Path | None,
     evaluation: Sequence[Path],
     spec: str | None,
+    keys: Path | None = None,
 ) -> "Shipment":
     """Read a lifetime state with its base, its robot and its evaluation, and check that they match.
 
@@ -29,6 +32,7 @@ def collect_shipment(
         card: Markdown file. None: a generated card.
         evaluation: Files with the output of benches.
         spec: Name of the robot, or the path of its spec.
+        keys: Folder of the keys that a validation record is verified with.
 
     Raises:
         SnapshotError: If a part is damaged, or the parts do not match.
@@ -60,8 +64,30 @@ def collect_shipment(
         state=store.read_object(snapshot),
         spec=robot,
         evaluation=records,
+        validation=_find_validation(base, robot, store, snapshot, keys),
     )
     return Shipment.parse(parts, where=f"{state_reference} with {base}")
+
+
+def _find_validation(
+    base: Path, spec: "RobotSpec", store: "Store", snapshot: "Snapshot", keys: Path | None
+) -> bytes:
+    """Return the signed validation record of a state or of its nearest judged ancestor; empty without one.
+
+    A record of what has changed since is evidence of nothing that is shipped, and stays here.
+    """
+    from wm_robot.errors import MissingExtraError
+    from wm_robot.sharing.find_record import find_valid_record
+    from wm_robot_cli.keys import open_keyring
+    from wm_robot_cli.validation_record import make_subject
+
+    try:
+        subject = make_subject(spec, snapshot.base_digest, snapshot.digest, snapshot.steps, battery="")
+        found = find_valid_record(store, subject, open_keyring(keys), rate=spec.rate, places=[base])
+    except MissingExtraError:
+        return b""
+    counts = found.judgement.may_be_renewed or found.judgement.status.value == "failed"
+    return found.content if found.signed and counts else b""
 
 
 def read_file(path: Path, next_step: str) -> bytes:

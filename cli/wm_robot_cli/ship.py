@@ -14,6 +14,7 @@ from wm_robot_cli.values import JsonFlag
 
 if TYPE_CHECKING:
     from wm_robot.sharing.bundle import Bundle
+    from wm_robot.sharing.keyring import Keyring
     from wm_robot.sharing.shipment import Shipment
 
 StateReference = Annotated[str, tyro.conf.Positional]
@@ -54,7 +55,7 @@ def ship_state(
     ring = open_keyring(keys)
     signing = ring.load_private_key(key)
     product = product or base.resolve().name
-    shipment = collect_shipment(state, base, product, card, evaluation, spec)
+    shipment = collect_shipment(state, base, product, card, evaluation, spec, keys)
     sequence = ring.issued_counters.take_next(signing.id, product)
     write_bundle(file, shipment, product=product, sequence=sequence, key=signing)
     print(
@@ -62,6 +63,7 @@ def ship_state(
         f"steps, base {shipment.base['digest'][:12]}, {file.stat().st_size / 2**20:.1f} MiB, "
         f"signed by '{key}' ({signing.id[:12]})"
     )
+    print(f"validation record: {_describe_validation(shipment)}")
 
 
 def import_state(
@@ -102,12 +104,19 @@ def import_state(
     received = shipment.snapshot.to_imported_root(**origin, evaluation=evaluation)
     store, branch = parse_reference(state)
     here = import_root(store, received, shipment.parts["state.safetensors"], branch=branch)
+    if shipment.validation is not None:
+        # Evidence of what was judged there; it does not count here.
+        store.validation_records.write(shipment.validation.content)
     place, is_new = _find_or_write_base(bases, origin["product"], shipment)
     begins = "starts at" if here.digest == store.resolve(branch) else "already descends from it, by"
     print(
         f"branch '{branch}' {begins} {here.digest[:12]} in {store.folder}, state {shipment.snapshot.digest[:12]}"
     )
     print(f"its base {shipment.base['digest'][:12]} {'is now' if is_new else 'was already'} in {place}")
+    if shipment.validation is not None:
+        print(
+            f"validation record: {_describe_validation(shipment)}; it does not count here. Run: wm-robot validate"
+        )
     if is_new:
         print(f"export its ONNX models with: wm-robot export {place}")
 
@@ -127,7 +136,7 @@ def inspect_bundle(
 
     ring = open_keyring(keys)
     found = read_bundle(bundle, ring, allow_rollback=True)
-    values = _describe_bundle(found) | {
+    values = _describe_bundle(found, ring) | {
         "received": ring.received_counters.read_highest(found.signer, found.product).sequence
     }
     if as_json:
@@ -251,7 +260,7 @@ def _find_or_write_base(bases: Path, product: str, shipment: "Shipment") -> tupl
     return folder, True
 
 
-def _describe_bundle(bundle: "Bundle") -> dict[str, Any]:
+def _describe_bundle(bundle: "Bundle", ring: "Keyring") -> dict[str, Any]:
     shipment = bundle.shipment
     return {
         "product": bundle.product,
@@ -262,4 +271,33 @@ def _describe_bundle(bundle: "Bundle") -> dict[str, Any]:
         "steps": shipment.snapshot.steps,
         "base": shipment.base["digest"],
         "robot": shipment.spec.name,
+        "validation": _describe_validation(shipment, ring),
     }
+
+
+def _describe_validation(shipment: "Shipment", ring: "Keyring | None" = None) -> str:
+    """Return verdict, judged state, time and key of a shipment's validation record.
+
+    Args:
+        ring: Keys to verify it with; None: its signature is not mentioned.
+    """
+    from wm_robot.sharing.signed_record import verify_signed_record
+
+    if shipment.validation is None:
+        return "none"
+    record, state = shipment.validation.record, shipment.snapshot.digest
+    judged = (
+        "this state"
+        if record.snapshot == state
+        else f"an ancestor ({record.snapshot[:12] or 'initial state'})"
+    )
+    refused = ""
+    try:
+        if ring is not None:
+            verify_signed_record(shipment.validation.content, ring, "it")
+    except SnapshotError as error:
+        refused = f", refused: {error}"
+    return (
+        f"{record.verdict.value}, of {judged}, {record.created}, {len(record.checks)} checks, "
+        f"key {shipment.validation.key[:12]}{refused}"
+    )

@@ -79,21 +79,37 @@ def log_snapshots(
     print_rows(rows, as_json)
 
 
-def show_snapshot(state: StateReference, more: ExtraWords = (), /, *, as_json: JsonFlag = False) -> None:
-    """Print the manifest of a snapshot.
+def show_snapshot(
+    state: StateReference,
+    more: ExtraWords = (),
+    /,
+    *,
+    base: Path | None = None,
+    robot: str | None = None,
+    keys: Path | None = None,
+    as_json: JsonFlag = False,
+) -> None:
+    """Print the manifest of a snapshot, and whether a validation record counts for it.
 
     Args:
         state: `STORE`, `STORE@BRANCH` or `STORE@DIGEST`.
         more: Not used: a branch is part of the reference, as in `STORE@BRANCH`.
+        base: Folder of the state's base; by default one that ships or is near the store.
+        robot: Name of the robot, or the path of its spec; the robot of the base by default.
+        keys: Folder of the keys that validation records are verified with.
         as_json: Print JSON.
     """
+    from wm_robot_cli.validation_record import describe_state_record
+
     _check_single_reference("show", state, more)
     store, reference = _open_reference(state)
     snapshot = store.read_manifest(reference)
-    values = json.loads(snapshot.encode()) | {"digest": snapshot.digest}
+    validation = describe_state_record(f"{store.folder}@{snapshot.digest}", base, robot, keys)
+    values = json.loads(snapshot.encode()) | {"digest": snapshot.digest, "validation": validation}
     if as_json:
         print(json.dumps(values))
         return
+    values["validation"] = f"{validation['status']}: {validation['sentence']}"
     tensors = values.pop("tensors")
     for name, value in values.items():
         print(f"{name:12} {value}")

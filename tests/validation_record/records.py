@@ -13,14 +13,20 @@ HOUR = round(3600 * RATE)
 PASSED_CHECK = CheckResult(
     name="tip error",
     group="nominal dynamics",
-    severity=Severity.ERROR,
+    severity=Severity.MAJOR,
     status=CheckStatus.PASSED,
     mandatory=True,
-    figure=0.01,
-    pass_line="at most 0.05 m",
+    figures={"tip_error": 0.01},
+    pass_line="tip_error at most 0.05",
     remedy="Train longer",
 )
-FAILED_CHECK = replace(PASSED_CHECK, name="joint limits", status=CheckStatus.FAILED, figure=0.2)
+FAILED_CHECK = replace(
+    PASSED_CHECK,
+    name="joint limits",
+    status=CheckStatus.FAILED,
+    figures={"hits": 2.0},
+    reasons=("hits is 2",),
+)
 
 
 def record(**changes: Any) -> ValidationRecord:

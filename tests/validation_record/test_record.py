@@ -12,6 +12,7 @@ from wm_robot.errors import SnapshotError
 from wm_robot.spec import encode_canonical_json
 from wm_robot.validation_record.record import (
     MAX_RECORD_BYTES,
+    CheckResult,
     CheckStatus,
     Severity,
     ValidationRecord,
@@ -44,12 +45,12 @@ def test_a_record_is_equal_after_a_round_trip(one):
         for mandatory in (False, True)
         for status, verdict in (
             (CheckStatus.PASSED, Verdict.PASSED),
-            (CheckStatus.FAILED, Verdict.FAILED if severity is Severity.ERROR else Verdict.PASSED),
+            (CheckStatus.FAILED, Verdict.PASSED if severity is Severity.MINOR else Verdict.FAILED),
             (CheckStatus.NOT_RUN, Verdict.FAILED if mandatory else Verdict.PASSED),
         )
     ],
 )
-def test_an_error_that_failed_or_a_mandatory_check_that_was_not_run_fails_the_battery(
+def test_a_check_that_failed_and_is_not_minor_or_a_mandatory_check_that_was_not_run_fails_the_battery(
     severity, status, mandatory, verdict
 ):
     check = replace(PASSED_CHECK, severity=severity, status=status, mandatory=mandatory)
@@ -87,7 +88,7 @@ def test_an_error_that_failed_or_a_mandatory_check_that_was_not_run_fails_the_ba
         ({"notes": ("x" * 401,)}, "notes must be short"),
         ({"checks": ()}, "there must be 1 to"),
         ({"checks": (PASSED_CHECK, PASSED_CHECK)}, "same name"),
-        ({"checks": (replace(PASSED_CHECK, figure=float("nan")),)}, "figure of check 'tip error'"),
+        ({"checks": (replace(PASSED_CHECK, figures={"x": float("nan")}),)}, "figures of check 'tip error'"),
         ({"checks": (replace(PASSED_CHECK, remedy="\x1b]0;x\x07"),)}, "texts of check 'tip error'"),
         ({"checks": (replace(PASSED_CHECK, name=""),)}, "has no name"),
         ({"checks": (PASSED_CHECK, FAILED_CHECK)}, "verdict is passed, and its checks make it failed"),
@@ -183,3 +184,33 @@ assert not {"torch", "mujoco", "rclpy", "onnxruntime"} & set(sys.modules)
 def test_any_other_type_in_any_field_is_refused_where_no_type_is_checked_for_us():
     done = subprocess.run([sys.executable, "-c", TYPES], capture_output=True, text=True, cwd=ROOT)
     assert done.returncode == 0, done.stderr
+
+
+OUTCOME = {
+    "name": "corners",
+    "group": "declared ranges",
+    "severity": "major",
+    "mandatory": True,
+    "status": "failed",
+    "figures": {"settled": 3.5, "worst": float("nan"), "hits": None},
+    "limits": "settled at most 3",
+    "reasons": ["settled is 3.5;\n it must be at most 3", *["again"] * 20],
+    "remedy": "x" * 1000,
+    "cases": ["corner 3"],
+    "seconds": 1.0,
+}
+
+
+def test_an_outcome_of_a_battery_becomes_a_result():
+    found = CheckResult.from_outcome(OUTCOME)
+    assert (found.name, found.group, found.severity) == ("corners", "declared ranges", Severity.MAJOR)
+    assert found.mandatory and found.is_blocking and found.pass_line == "settled at most 3"
+    assert found.figures == {"settled": 3.5, "worst": None, "hits": None}
+    assert found.reasons[0] == "settled is 3.5; it must be at most 3" and len(found.reasons) == 8
+    one = record(checks=(found,), verdict=Verdict.FAILED)
+    assert ValidationRecord.parse(one.encode(), "here") == one
+    for name in ("severity", "status"):
+        with pytest.raises(SnapshotError, match="cannot be recorded"):
+            CheckResult.from_outcome(OUTCOME | {name: "unknown"})
+    with pytest.raises(SnapshotError, match="cannot be recorded"):
+        CheckResult.from_outcome({})

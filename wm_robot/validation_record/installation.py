@@ -15,6 +15,7 @@ from wm_robot.spec import RobotSpec, encode_canonical_json
 
 PACKAGE_FOLDER = Path(__file__).resolve().parents[1]
 MACHINE_PACKAGES = ("numpy", "torch", "onnxruntime", "mujoco")
+DEFAULT_BATTERY = PACKAGE_FOLDER / "evaluation/validation/battery.yaml"
 BATTERY_SUFFIX = ".battery.yaml"
 
 
@@ -67,34 +68,36 @@ def compute_whole_spec_digest(spec: RobotSpec) -> str:
     return compute_digest(encode_canonical_json(spec.to_dict()))
 
 
-def find_battery_path(spec_path: Path) -> Path:
-    """Return the path of the battery beside a spec's file: `arm.battery.yaml` beside `arm.yaml`."""
-    return spec_path.with_name(spec_path.stem + BATTERY_SUFFIX)
+def read_battery_digest(robot: str, folder: Path) -> str:
+    """Return the SHA-256 of the values of a robot's battery, in hex; comments do not change it.
 
+    It covers the default battery and the changes of `ROBOT.battery.yaml` beside the robot's spec, without building
+    the checks: a plant need not be able to run them. Empty if there is neither.
 
-def compute_battery_digest(content: bytes, where: str) -> str:
-    """Return the SHA-256 of the values of a battery's YAML, in hex; comments do not change it.
+    Args:
+        robot: Name in the spec.
+        folder: Folder of the spec.
 
     Raises:
-        ConfigError: If it is not YAML of plain values.
+        ConfigError: If one cannot be read.
     """
+    found = {
+        name: _read_plain_yaml(path)
+        for name, path in (("default", DEFAULT_BATTERY), ("own", folder / f"{robot}{BATTERY_SUFFIX}"))
+        if path.is_file()
+    }
+    return compute_digest(encode_canonical_json(found)) if found else ""
+
+
+def _read_plain_yaml(path: Path) -> Any:
     import yaml
 
     try:
-        values: Any = yaml.safe_load(content)
-        return compute_digest(encode_canonical_json(values))
-    except (yaml.YAMLError, ValueError, TypeError, RecursionError) as error:
-        raise ConfigError(f"battery {where} cannot be read: {' '.join(str(error).split()):.200}") from error
-
-
-def read_battery_digest(spec_path: Path) -> str:
-    """Return the digest of the battery beside a spec's file; empty without one.
-
-    Raises:
-        ConfigError: If the battery cannot be read.
-    """
-    path = find_battery_path(spec_path)
-    return compute_battery_digest(path.read_bytes(), str(path)) if path.is_file() else ""
+        values = yaml.safe_load(path.read_bytes())
+        encode_canonical_json(values)
+    except (OSError, yaml.YAMLError, ValueError, TypeError, RecursionError) as error:
+        raise ConfigError(f"battery {path} cannot be read: {' '.join(str(error).split()):.200}") from error
+    return values
 
 
 def _read_cpu_name() -> str:

@@ -19,6 +19,7 @@ FORMAT, KIND = 1, "validation-record"
 MAX_RECORD_BYTES = 1 << 18
 """Bytes of a signed record; a larger one is refused before it is read."""
 MAX_CHECKS, MAX_SEEDS, MAX_BOUNDS, MAX_MACHINE_ENTRIES = 512, 64, 16, 32
+MAX_FIGURES, MAX_REASONS = 32, 8
 MAX_TEXT = 400
 """Characters of one text."""
 MAX_STEPS = 1 << 53
@@ -45,12 +46,12 @@ class CheckStatus(str, Enum):
 class Severity(str, Enum):
     """What a failed check means for the verdict."""
 
-    ERROR = "error"
+    CRITICAL = "critical"
     """The verdict is `failed`."""
-    WARNING = "warning"
+    MAJOR = "major"
+    """The verdict is `failed`."""
+    MINOR = "minor"
     """The verdict stays, and the report names it."""
-    INFO = "info"
-    """A figure without consequence."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,10 +64,12 @@ class CheckResult:
     status: CheckStatus
     mandatory: bool = False
     """Whether the verdict is `failed` if the check was not run."""
-    figure: float | None = None
-    """Measured value; None for a check without one, and for one that was not run."""
+    figures: Mapping[str, float | None] = field(default_factory=dict)
+    """Measured values by name; None for one that is no number."""
     pass_line: str = ""
-    """Condition of a passed check in words, such as `at most 0.05 rad`."""
+    """Condition of a passed check in words, such as `settled at most 2`."""
+    reasons: tuple[str, ...] = ()
+    """Why it failed or was not run, each a sentence."""
     remedy: str = ""
     """Next step after a failure."""
 
@@ -75,11 +78,40 @@ class CheckResult:
         """Whether this result alone makes the verdict `failed`."""
         if self.status is CheckStatus.NOT_RUN:
             return self.mandatory
-        return self.status is CheckStatus.FAILED and self.severity is Severity.ERROR
+        return self.status is CheckStatus.FAILED and self.severity is not Severity.MINOR
+
+    @classmethod
+    def from_outcome(cls, values: Mapping[str, Any]) -> "CheckResult":
+        """Build a result from the plain values of an outcome of a battery, with texts cut to what a record holds.
+
+        Args:
+            values: With `name`, `group`, `severity`, `mandatory`, `status`, `figures`, `limits` (the pass line in
+                words), `reasons` and `remedy`.
+
+        Raises:
+            SnapshotError: If one is missing or unknown.
+        """
+        try:
+            return cls(
+                name=str(values["name"]),
+                group=str(values["group"]),
+                severity=Severity(values["severity"]),
+                mandatory=bool(values["mandatory"]),
+                status=CheckStatus(values["status"]),
+                figures={
+                    str(name): float(value) if value is not None and math.isfinite(value) else None
+                    for name, value in values["figures"].items()
+                },
+                pass_line=_cut_text(values["limits"]),
+                reasons=tuple(_cut_text(each) for each in values["reasons"][:MAX_REASONS]),
+                remedy=_cut_text(values["remedy"]),
+            )
+        except (ValueError, TypeError, LookupError, AttributeError) as error:
+            raise SnapshotError(f"an outcome of the battery cannot be recorded: {error!s:.200}") from error
 
 
 def decide_verdict(checks: Sequence[CheckResult]) -> Verdict:
-    """Return `failed` if a check of severity `error` failed or a mandatory one was not run, else `passed`."""
+    """Return `failed` if a check failed that is not minor, or a mandatory one was not run; else `passed`."""
     return Verdict.FAILED if any(check.is_blocking for check in checks) else Verdict.PASSED
 
 
@@ -100,7 +132,7 @@ class ValidationRecord:
     model: str
     """Digest of the stored model description; empty for a robot without one."""
     battery: str
-    """Digest of the battery; see `compute_battery_digest`."""
+    """Digest of the battery; see `read_battery_digest`."""
     version: str
     """Version of the installed package."""
     source: str
@@ -178,8 +210,19 @@ class ValidationRecord:
             _require(type(check.severity) is Severity, f"severity of check '{check.name}'")
             _require(type(check.status) is CheckStatus, f"status of check '{check.name}'")
             _require(type(check.mandatory) is bool, f"mandatory of check '{check.name}'")
-            _require(check.figure is None or _is_number(check.figure), f"figure of check '{check.name}'")
-            _require(_is_text(check.pass_line) and _is_text(check.remedy), f"texts of check '{check.name}'")
+            _require(
+                len(check.figures) <= MAX_FIGURES
+                and all(
+                    _is_name(name) and (each is None or _is_number(each))
+                    for name, each in check.figures.items()
+                ),
+                f"figures of check '{check.name}'",
+            )
+            _require(
+                len(check.reasons) <= MAX_REASONS
+                and all(map(_is_text, (check.pass_line, check.remedy, *check.reasons))),
+                f"texts of check '{check.name}'",
+            )
         names = [(check.group, check.name) for check in self.checks]
         _require(len(set(names)) == len(names), "two checks of a group have the same name")
         _require(type(self.verdict) is Verdict, "verdict must be passed or failed")
@@ -216,7 +259,10 @@ class ValidationRecord:
                 | {
                     "severity": check.severity.value,
                     "status": check.status.value,
-                    "figure": None if check.figure is None else float(check.figure),
+                    "figures": {
+                        name: None if each is None else float(each) for name, each in check.figures.items()
+                    },
+                    "reasons": list(check.reasons),
                 }
                 for check in self.checks
             ],
@@ -295,7 +341,11 @@ def _build_check(values: Any) -> CheckResult:
     _require(
         values.keys() == {each.name for each in fields(CheckResult)}, "a check has unknown or missing fields"
     )
-    return CheckResult(**{**values, "severity": severity, "status": status})
+    _require(
+        type(values["figures"]) is dict and type(values["reasons"]) is list, "figures or reasons of a check"
+    )
+    reasons = tuple(values["reasons"])
+    return CheckResult(**{**values, "severity": severity, "status": status, "reasons": reasons})
 
 
 def _require(holds: bool, what: str) -> None:
@@ -314,6 +364,12 @@ def _is_name(value: Any) -> bool:
 def _is_text(value: Any) -> bool:
     # It is shown in terminals, which execute control characters.
     return isinstance(value, str) and len(value) <= MAX_TEXT and value.isprintable()
+
+
+def _cut_text(value: Any) -> str:
+    """Return a text of one line without control characters, as long as a record holds."""
+    text = " ".join(str(value).split())
+    return "".join(character for character in text if character.isprintable())[:MAX_TEXT]
 
 
 def _is_count(value: Any) -> bool:

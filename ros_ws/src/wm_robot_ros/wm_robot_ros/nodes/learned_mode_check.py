@@ -113,7 +113,9 @@ class LearnedModeCheck:
         self._node, self._config, self._log = node, config, throttled_log
         self._risk = check_risk_reason(config.accept_risk)
         self._judge = ClaimJudge(
-            spec, lambda: Keyring(config.keys or None), battery=read_battery_digest(find_spec_path(robot))
+            spec,
+            lambda: Keyring(config.keys or None),
+            battery=read_battery_digest(spec.name, find_spec_path(robot).parent),
         )
         self._claim: RecordClaim | None = None
         self._claim_source, self._claim_time = b"", -math.inf

@@ -65,7 +65,7 @@ class ValidationReport:
             "robot": spec.name,
             "spec": compute_whole_spec_digest(spec),
             "model": spec.model_digest,
-            "battery": read_battery_digest(find_spec_path(config.robot)),
+            "battery": read_battery_digest(spec.name, find_spec_path(config.robot).parent),
             "version": installation.version,
             "source": installation.source,
         }
