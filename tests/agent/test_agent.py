@@ -13,6 +13,7 @@ torch = pytest.importorskip("torch")
 from wm_robot.agent import rollout_objective
 from wm_robot.agent.agent import Agent
 from wm_robot.agent.batch_agent import NUM_TREND_GOALS, BatchAgent
+from wm_robot.agent.builder import RobotAgent
 from wm_robot.agent.rollout_objective import TorchPlanner
 from wm_robot.errors import InferenceError, SnapshotError
 from wm_robot.model.base import load_base, save_base
@@ -23,6 +24,7 @@ from wm_robot.planning.mppi import MppiConfig
 from wm_robot.store.store import Store
 from wm_robot.store.transfer import clone_branch
 from wm_robot.store.verification import find_damage
+from wm_robot.validation_record.session_error import BIN_WIDTH, read_session_metrics
 
 PLANNER = MppiConfig(num_samples=16, horizon=4, num_iterations=1, num_elites=4)
 
@@ -358,6 +360,34 @@ def test_a_life_whose_store_is_gone_is_copied_without_its_line(tmp_path, base, s
     copied = lived.rescue(tmp_path / "second")
     (line,) = Store(tmp_path / "second").iterate_lineage()
     assert (line.digest, line.steps) == (copied, 5)
+    # Nor does it look like a lifetime from the initial state, whose validation record would then count.
+    assert line.origin == {"snapshot": Store(tmp_path / "unplugged").read_manifest().digest, "parents": []}
+
+
+def test_a_saved_session_has_its_prediction_error_in_the_manifest(tmp_path, base, spec):
+    lived = agent(base, spec)
+    lived.begin(np.zeros(1, np.float32))
+    nll = live(lived, 40)
+    lived.save(tmp_path / "state")
+    steps, errors = read_session_metrics(Store(tmp_path / "state").read_manifest().metrics)
+    assert steps == 40 and errors == lived.session_error.compute_errors()
+    exact = np.quantile(nll, 0.5, method="inverted_cdf")
+    assert exact <= errors["surprise_p50"] <= exact + BIN_WIDTH
+    other = agent(base, spec)
+    other.begin(np.zeros(1, np.float32), tmp_path / "state")
+    assert other.session_error.num_steps == 0, "a session begins anew"
+
+
+def test_an_agent_says_what_it_runs(tmp_path, base, spec):
+    lived = agent(base, spec)
+    lived.begin(np.zeros(1, np.float32))
+    lineage = RobotAgent(lived, None, None).lineage
+    assert (lineage.base, lineage.store, lineage.snapshot, lineage.steps) == (base.digest, None, "", 0)
+    live(lived, 3)
+    saved = lived.save(tmp_path / "state")
+    live(lived, 2)
+    lineage = RobotAgent(lived, None, None).lineage
+    assert (lineage.store.folder, lineage.snapshot, lineage.steps) == (tmp_path / "state", saved, 5)
 
 
 def test_a_newborn_does_not_take_the_place_of_a_life(tmp_path, base, spec):
