@@ -43,15 +43,3 @@ def read_versions() -> dict[str, str]:
 def _run_git(folder: Path, *args: str) -> str:
     run = subprocess.run(["git", *args], cwd=folder, capture_output=True, text=True, check=True)
     return run.stdout.strip()
-
-
-def read_installed_version() -> str:
-    """Return the version of the installed library: its number, and a digest of its sources."""
-    import hashlib
-
-    import wm_robot
-
-    folder, found = Path(wm_robot.__file__).parent, hashlib.sha256()
-    for path in sorted(folder.rglob("*.py")):
-        found.update(path.relative_to(folder).as_posix().encode() + b"\0" + path.read_bytes())
-    return f"{__version__}+{found.hexdigest()[:12]}"

@@ -115,7 +115,8 @@ def import_state(
     print(f"its base {shipment.base['digest'][:12]} {'is now' if is_new else 'was already'} in {place}")
     if shipment.validation is not None:
         print(
-            f"validation record: {_describe_validation(shipment)}; it does not count here. Run: wm-robot validate"
+            f"validation record: {_describe_validation(shipment)}; it does not count here. "
+            f"Run: wm-robot validate {place}"
         )
     if is_new:
         print(f"export its ONNX models with: wm-robot export {place}")

@@ -1,6 +1,7 @@
 """Verb `wm-robot validate`: may this base with this state drive that robot?"""
 
 import json
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -15,11 +16,14 @@ if TYPE_CHECKING:
     from wm_robot.evaluation.validation.battery import Battery
     from wm_robot_cli.validation.battery_run import ValidationReport
     from wm_robot_cli.validation.runner import ValidationTarget
+    from wm_robot_cli.validation_record import RecordTarget
 
 EXIT_REFUSED = 3
 """Exit code if the verdict is `failed`."""
 DEFAULT_WORK = Path("runs/validation")
 SHOWN_REASONS = 2
+SESSION_CHECKS = ("control-nominal", "control-declared", "corners", "faults")
+"""Checks whose sessions are as a healthy robot may meet them: their errors bound those of its descendants."""
 
 
 def validate_bundle(
@@ -36,6 +40,8 @@ def validate_bundle(
     seed: Seed = 0,
     processes: Count = 2,
     work: Path = DEFAULT_WORK,
+    sign: str = "",
+    keys: Path | None = None,
     report: Path | None = None,
     junit: Path | None = None,
     as_json: JsonFlag = False,
@@ -58,6 +64,9 @@ def validate_bundle(
         seed: Seed of worlds, goals, motion and noise.
         processes: Number of worker processes.
         work: Folder for results and cases.
+        sign: Name of an own key (`wm-robot keys ls`): the verdict becomes a signed record, without which nothing
+            learned drives a real robot. With `--quick` it renews a record of the whole battery.
+        keys: Folder of the keys; by default that of this user.
         report: HTML file for the report; by default it is written beside the results.
         junit: XML file for the results in JUnit form.
         as_json: Print JSON.
@@ -74,6 +83,7 @@ def validate_bundle(
     if unknown := [name for name in skip if name not in {check.name for check in battery.checks}]:
         battery.find_check(unknown[0])
     standin = _find_standin(plant, target)
+    signing = _prepare_signing(target, sign, keys, quick=quick, plant=plant) if sign else None
     run = BatteryRun(battery, target, work, quick=quick, standin=standin, processes=processes, skipped=skip)
     with ProgressMeter("validate") as progress:
         found = run.run(progress)
@@ -83,11 +93,14 @@ def validate_bundle(
         from wm_robot.evaluation.validation.junit import write_junit
 
         write_junit(junit, found.verdict)
-    values = found.to_dict() | {"folder": str(run.folder)}
+    record = _sign_report(found, signing, sign, keys) if signing else None
+    values = found.to_dict() | {"folder": str(run.folder), "record": str(record) if record else None}
     if as_json:
         print(json.dumps(values))
     else:
         _print_report(found, run.folder)
+        if record is not None:
+            print(f"signed record: {record}")
     if not found.verdict.is_passed:
         raise SystemExit(EXIT_REFUSED)
 
@@ -107,6 +120,55 @@ def _make_target(base: str, state: str, robot: str, task: str | None, seed: int)
     return ValidationTarget(
         base=str(folder), state=state, robot=robot, task=task or next(iter(spec.tasks)), seed=seed
     )
+
+
+@dataclass(frozen=True)
+class _Signing:
+    """What a record will judge, and which one it renews."""
+
+    target: "RecordTarget"
+    renews: str
+
+
+def _prepare_signing(
+    target: "ValidationTarget", key: str, keys: Path | None, *, quick: bool, plant: str
+) -> _Signing:
+    """Check that a record can be signed, before hours are spent on it.
+
+    Raises:
+        ConfigError: If there is no such key, or nothing that a quick battery renews.
+    """
+    from wm_robot_cli.keys import open_keyring
+    from wm_robot_cli.validation_record import find_renewable_record, read_record_target
+
+    if plant != "nominal":
+        raise ConfigError(
+            f"--plant is {plant}; a record is of the robot's own model. Leave out --sign or --plant"
+        )
+    open_keyring(keys).load_private_key(key)
+    judged = read_record_target(Path(target.base), target.robot, target.state or None)
+    return _Signing(judged, find_renewable_record(judged, keys).digest if quick else "")
+
+
+def _sign_report(found: "ValidationReport", signing: _Signing, key: str, keys: Path | None) -> Path:
+    """Sign the record of a validation, and return its file."""
+    from wm_robot.validation_record.record import CheckResult
+    from wm_robot.validation_record.session_error import compute_bounds
+    from wm_robot_cli.validation_record import make_record, store_record
+
+    healthy = [
+        result.session
+        for scenario, result in zip(found.scenarios, found.results, strict=True)
+        if scenario.check in SESSION_CHECKS and scenario.learning
+    ]
+    record = make_record(
+        signing.target,
+        checks=[CheckResult.from_outcome(each.to_dict()) for each in found.verdict.outcomes],
+        bounds=compute_bounds(healthy),
+        seeds=(found.seed,),
+        renews=signing.renews,
+    )
+    return store_record(record, signing.target, key=key, keys=keys)[1]
 
 
 def _find_standin(plant: str, target: "ValidationTarget") -> str:

@@ -208,3 +208,53 @@ def test_a_wrong_name_is_one_sentence(capsys):
             main(args)
         assert left.value.code == 2
         assert said in capsys.readouterr().err
+
+
+SHORT_BATTERY = """version: 1
+checks:
+  - {name: prediction-nominal, settings: {episodes: 1, seconds: 3.0}, quick: {episodes: 1, seconds: 2.0}}
+  - {name: control-nominal, settings: {episodes: 1, seconds: 2.0}, quick: {episodes: 1, seconds: 2.0}}
+  - name: control-declared
+    settings: {episodes: 1, seconds: 3.0, change: 1.0}
+    quick: {episodes: 1, seconds: 3.0}
+  - {name: resume, settings: {seconds: 0.5}, quick: {seconds: 0.5}}
+  - {name: timing, settings: {steps: 20}, quick: {steps: 20}, limits: {p99: [null, 1000.0]}}
+"""
+
+
+def test_a_verdict_is_signed_and_renewed_and_stale_when_the_battery_changes(tmp_path, monkeypatch, capsys):
+    import shutil
+
+    from wm_robot.robots import find_spec_path
+
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
+    robot, base = tmp_path / "robot", tmp_path / "base"
+    shutil.copytree(ARM, base, ignore=shutil.ignore_patterns("pretrained"))
+    robot.mkdir()
+    for name in ("arm.yaml", "arm.xml", "arm.model.json"):
+        shutil.copy(find_spec_path("arm").parent / name, robot / name)
+    battery = robot / "arm.battery.yaml"
+    battery.write_text(SHORT_BATTERY)
+    main(["keys", "new", "me"])
+    optional = [each.name for each in Battery.load("arm").checks if not each.mandatory]
+    common = ["validate", str(base), "--robot", str(robot / "arm.yaml"), "--work", str(tmp_path / "work")]
+    common += ["--processes", "1", "--sign", "me", "--json", "--skip", *optional]
+    with pytest.raises(SystemExit) as left:
+        main([*common, "--quick"])
+    assert left.value.code == 2 and "Run it without --quick" in capsys.readouterr().err
+    main(common)
+    found = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert found["passed"] and found["record"]
+
+    def judge_now():
+        from wm_robot_cli.validation_record import find_record, read_record_target
+
+        return find_record(read_record_target(base, str(robot / "arm.yaml"))).judgement
+
+    assert judge_now().is_valid, judge_now().sentence
+    main([*common, "--quick"])
+    renewed = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert renewed["record"] != found["record"] and judge_now().is_valid
+    battery.write_text(SHORT_BATTERY.replace("1000.0", "999.0"))
+    assert not judge_now().is_valid and "battery" in judge_now().sentence

@@ -150,7 +150,7 @@ def test_launch_argument_armed_waits_for_a_valid_record(start, peer, tmp_path):
     robot.claim(steps=1001 + 8 * HOUR)
     robot.drive(lambda: robot.status and robot.record()["refused"] > 25, "the agent is not refused")
     assert robot.mode() == "limp" and not robot.told
-    assert "Run: wm-robot validate --quick" in robot.says()["arming_obstacle"]
+    assert "Run: wm-robot validate BASE --quick" in robot.says()["arming_obstacle"]
     robot.claim()
     robot.drive(lambda: robot.mode() == "learned", "it is not armed with a valid record")
 

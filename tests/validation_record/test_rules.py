@@ -52,7 +52,7 @@ def test_the_judged_snapshot_itself_counts_for_all_hours():
 def test_each_change_makes_it_stale_at_once(cause):
     found = judge(**CHANGES[cause])
     assert (found.status, found.cause) == (RecordStatus.STALE, cause)
-    assert not found.may_be_renewed and found.sentence.endswith(". Run: wm-robot validate")
+    assert not found.may_be_renewed and found.sentence.endswith(". Run: wm-robot validate BASE")
 
 
 def test_the_source_alone_is_a_change_of_the_installed_version():
@@ -86,7 +86,7 @@ def test_hours_are_counted_in_steps_of_the_lifetime():
     assert judge(steps=1000 + 6 * HOUR).hours_left == 2
     found = judge(steps=1001 + 8 * HOUR)
     assert (found.status, found.cause) == (RecordStatus.STALE, StaleCause.HOURS)
-    assert found.may_be_renewed and found.sentence.endswith("Run: wm-robot validate --quick")
+    assert found.may_be_renewed and found.sentence.endswith("Run: wm-robot validate BASE --quick")
     assert judge_record(record(rate=100.0), subject(steps=1000 + 16 * HOUR)).is_valid
     assert (
         judge_record(record(validation_hours=0.5), subject(steps=1001 + HOUR // 2)).cause is StaleCause.HOURS
@@ -159,7 +159,7 @@ def test_a_failed_verdict_names_checks_and_the_first_remedy():
     )
     skipped = replace(PASSED_CHECK, status=CheckStatus.NOT_RUN, remedy="")
     found = judge_record(record(checks=(skipped,), verdict=Verdict.FAILED), subject())
-    assert found.sentence == "the validation failed: 'tip error' not run. Run: wm-robot validate"
+    assert found.sentence == "the validation failed: 'tip error' not run. Run: wm-robot validate BASE"
 
 
 def test_no_record_is_missing():

@@ -12,7 +12,7 @@ from wm_robot.validation_record.record import ValidationRecord, Verdict
 from wm_robot.validation_record.session_error import MIN_SESSION_TIME
 from wm_robot.validation_record.subject import INITIAL_STATE, LineageEvent, ValidationSubject
 
-FULL, QUICK = "Run: wm-robot validate", "Run: wm-robot validate --quick"
+FULL, QUICK = "Run: wm-robot validate BASE", "Run: wm-robot validate BASE --quick"
 
 
 class RecordStatus(str, Enum):

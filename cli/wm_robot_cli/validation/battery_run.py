@@ -1,6 +1,5 @@
 """Battery run: all checks of a battery on one target, and the report of what was found."""
 
-import platform
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -16,6 +15,12 @@ from wm_robot.evaluation.validation.verdict import CheckOutcome, Verdict
 from wm_robot.io.durable import compute_digest
 from wm_robot.progress import Progress, ignore_progress
 from wm_robot.spec import encode_canonical_json
+from wm_robot.validation_record.installation import (
+    compute_whole_spec_digest,
+    describe_machine,
+    read_battery_digest,
+    read_installation,
+)
 from wm_robot_cli.validation.bundle_checks import check_bundle, check_model, measure_resume
 from wm_robot_cli.validation.runner import ValidationTarget, measure_timing, run_scenarios
 from wm_robot_cli.validation.worlds import ScenarioSource
@@ -41,7 +46,7 @@ class ValidationReport:
     """Of each scenario."""
     cases: tuple[Case, ...] = ()
     """Scenarios that failed, the worst of each check first."""
-    machine: Mapping[str, str] = field(default_factory=dict)
+    machine: Mapping[str, str | int] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain values for JSON."""
@@ -87,7 +92,7 @@ class BatteryRun:
         self._battery, self._target, self._quick, self._standin = battery, target, quick, standin
         self._processes, self._skipped, self._stop_early = processes, skipped, stop_early
         self._began = time.monotonic()
-        self.digests = read_digests(target, battery)
+        self.digests = read_digests(target)
         identity = {
             **self.digests,
             "seed": str(target.seed),
@@ -239,20 +244,19 @@ def describe_failure(result: EpisodeResult) -> tuple[str, ...]:
     return (*said[:5], f"the largest settled error is {worst:.3g} tolerances")
 
 
-def read_digests(target: ValidationTarget, battery: Battery) -> dict[str, str]:
+def read_digests(target: ValidationTarget) -> dict[str, str]:
     """Read the digests of what is validated; empty where it cannot be read."""
     from wm_robot.model.base import load_base
-    from wm_robot.robots import find_spec_path, read_stored_model
+    from wm_robot.robots import find_spec_path
     from wm_robot.store.store import parse_reference
-    from wm_robot_cli.provenance import read_installed_version
 
-    found = dict.fromkeys(("base", "snapshot", "spec", "model"), "")
-    found |= {"battery": battery.digest, "version": read_installed_version()}
+    installed = read_installation()
+    found = dict.fromkeys(("base", "snapshot", "spec", "model", "battery"), "")
+    found |= {"version": installed.version, "source": installed.source}
     try:
         spec = target.load_spec()
-        found["spec"] = spec.compute_digest()
-        stored = read_stored_model(find_spec_path(target.robot))
-        found["model"] = compute_digest(stored) if stored else ""
+        found |= {"spec": compute_whole_spec_digest(spec), "model": spec.model_digest}
+        found["battery"] = read_battery_digest(spec.name, find_spec_path(target.robot).parent)
         found["base"] = load_base(target.base).digest
         if target.state:
             store, reference = parse_reference(target.state)
@@ -260,26 +264,3 @@ def read_digests(target: ValidationTarget, battery: Battery) -> dict[str, str]:
     except WmRobotError:
         pass
     return found
-
-
-def describe_machine() -> dict[str, str]:
-    """Describe the machine that the timing holds for."""
-    import os
-
-    from wm_robot_cli.provenance import read_versions
-
-    return {
-        "system": f"{platform.system()} {platform.release()}",
-        "processor": _read_processor(),
-        "cores": str(os.cpu_count() or 1),
-        **read_versions(),
-    }
-
-
-def _read_processor() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-    except OSError:
-        return platform.processor()
-    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.machine()

@@ -39,25 +39,12 @@ def test_the_default_battery_has_the_groups_that_a_gate_needs():
         "faults in mid-episode",
         "sensors",
         "message loss",
-        "start, resume and reset",
+        "start and resume",
         "lifetime",
         "knowledge or learning",
         "onboard timing",
     } == groups
     assert all(check.remedy and check.limits for check in Battery.load("crane").checks)
-
-
-def test_the_digest_changes_with_every_limit_and_setting():
-    battery = Battery.load("crane")
-    first = battery.checks[2]
-    for changed in (
-        replace(first, limits={**first.limits, "error": (None, 0.6)}),
-        replace(first, settings={**first.settings, "episodes": 7}),
-        replace(first, severity="minor"),
-    ):
-        other = replace(battery, checks=(*battery.checks[:2], changed, *battery.checks[3:]))
-        assert other.digest != battery.digest
-    assert Battery.load("crane").digest == battery.digest
 
 
 def test_a_robot_changes_a_limit_and_adds_a_check(tmp_path):

@@ -21,6 +21,7 @@ from wm_robot.evaluation.validation.scenario import Case, InputFault, Scenario, 
 from wm_robot.robots import load_spec
 from wm_robot.tasks import TaskError
 from wm_robot.types import Observation
+from wm_robot.validation_record.session_error import SessionError
 
 SPEC = load_spec("arm")
 JOINTS = len(SPEC.joints)
@@ -86,9 +87,10 @@ class HomeAgent:
 
     def __init__(self, *, error=0.0, fails_at=-1):
         self.error, self.fails_at, self.steps, self.restored, self.seen = error, fails_at, 0, "unset", []
+        self.session_error = SessionError()
 
     def begin(self, last_action, restore=None):
-        self.restored, self.steps = restore, 0
+        self.restored, self.steps, self.session_error = restore, 0, SessionError()
 
     def act(self, obs, goal):
         if self.steps == self.fails_at:
@@ -98,6 +100,7 @@ class HomeAgent:
     def observe(self, obs, applied, next_obs, *, valid=True):
         self.steps += 1
         self.seen.append(next_obs)
+        self.session_error.add_surprise(-1.02)
         error = np.full(SPEC.obs_dim, 0.5 if self.steps % 2 else 2.0)
         return SimpleNamespace(error=error, nll=-1.0, mean=next_obs)
 
@@ -128,7 +131,7 @@ def change(step, **world):
 def test_a_robot_at_home_has_no_error_and_no_danger():
     result = run()
     assert result.settled == (0.0,) and result.dangers == () and result.surprise == -1.0
-    assert result.coverage == (0.5,)
+    assert result.coverage == (0.5,) and result.session == {"surprise_p50": -1.0, "surprise_p95": -1.0}
 
 
 def test_the_error_is_measured_for_each_world_after_it_settled_in_tolerances():
@@ -328,7 +331,7 @@ def test_figures_of_learning_say_what_it_gives_and_costs():
     ]
     figures = compute_figures(make_check("learning"), results).figures
     assert figures["cost_nominal"] == pytest.approx(1.2) and figures["changed_ratio"] == pytest.approx(0.25)
-    assert figures["changed, frozen initial"] == 9.0
+    assert figures["changed/frozen initial"] == 9.0
 
 
 def test_figures_of_prediction_name_exchanged_joints():

@@ -1,19 +1,16 @@
-"""Battery: the checks of a validation, read from YAML and versioned by digest."""
+"""Battery: the checks of a validation, read from YAML. `read_battery_digest` is its version."""
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, Literal, get_args
 
 import yaml
 
 from wm_robot.errors import SpecError
-from wm_robot.io.durable import compute_digest
-from wm_robot.spec import encode_canonical_json
+from wm_robot.validation_record.installation import BATTERY_SUFFIX, DEFAULT_BATTERY
 
 VERSION = 1
-DEFAULT_BATTERY = Path(__file__).with_name("battery.yaml")
-BATTERY_SUFFIX = ".battery.yaml"
 Severity = Literal["critical", "major", "minor"]
 Measure = Literal["model", "bundle", "prediction", "control", "learning", "resume", "timing"]
 EPISODE_MEASURES = ("prediction", "control", "learning")
@@ -70,11 +67,6 @@ class Battery:
 
     checks: tuple[Check, ...]
     name: str = ""
-
-    @property
-    def digest(self) -> str:
-        """SHA-256 of all checks with their limits and settings."""
-        return compute_digest(encode_canonical_json(_to_plain([asdict(each) for each in self.checks])))
 
     def find_check(self, name: str) -> Check:
         """Return a check by name.
@@ -159,9 +151,3 @@ def _describe_bounds(low: float | None, high: float | None) -> str:
     if low is None:
         return f"at most {high:g}"
     return f"at least {low:g}" if high is None else f"{low:g} to {high:g}"
-
-
-def _to_plain(value: Any) -> Any:
-    if isinstance(value, Mapping):
-        return {str(name): _to_plain(each) for name, each in value.items()}
-    return [_to_plain(each) for each in value] if isinstance(value, (list, tuple)) else value

@@ -13,6 +13,7 @@ from wm_robot.evaluation.validation.scenario import Scenario
 from wm_robot.spec import RobotSpec
 from wm_robot.tasks import TaskError
 from wm_robot.types import Observation
+from wm_robot.validation_record.session_error import SessionError
 
 SETTLE_SECONDS = 1.0
 """Time after a change from which errors count as settled."""
@@ -33,6 +34,9 @@ HORIZON, PREDICTION_INTERVAL = 8, 4
 @runtime_checkable
 class ValidatedAgent(Protocol):
     """Agent under validation."""
+
+    @property
+    def session_error(self) -> SessionError: ...
 
     def begin(self, last_action: np.ndarray, restore: Any = None) -> None: ...
 
@@ -103,6 +107,8 @@ class EpisodeResult:
     dangers: tuple[Danger, ...]
     num_rejections: int
     """Actions that the gate rejected."""
+    session: Mapping[str, float] = field(default_factory=dict)
+    """Errors of the session, which bound those of descendants; see `SessionError`."""
     trace: Mapping[str, np.ndarray] = field(default_factory=dict)
     """`error` `T`, `qpos` `T N`, `goal` `T G`; and `obs` `T+1 O`, `action` `T A`, if they were asked for."""
 
@@ -122,6 +128,7 @@ class EpisodeResult:
             "surprise": self.surprise,
             "dangers": [[each.step, each.kind, each.what] for each in self.dangers],
             "num_rejections": self.num_rejections,
+            "session": dict(self.session),
         }
 
     @classmethod
@@ -194,7 +201,7 @@ def run_episode(
         true_next = plant.compute_true_obs()
         recorder.add_step(step, plant, true_obs, applied, true_next, plant.compute_goal(step + 1))
         true_obs, obs = true_next, next_obs
-    return recorder.make_result(plant.count_rejections())
+    return recorder.make_result(plant.count_rejections(), agent.session_error.compute_errors())
 
 
 def limit_actions(
@@ -301,7 +308,7 @@ class _Recorder:
             self.add_danger(step, "limit", self._spec.joint_names[joint])
         self._is_at_limit = hits
 
-    def make_result(self, num_rejections: int) -> EpisodeResult:
+    def make_result(self, num_rejections: int, session: Mapping[str, float]) -> EpisodeResult:
         starts = [each.step for each in self._scenario.changes]
         ends = [*starts[1:], self._scenario.num_steps]
         settle = round(SETTLE_SECONDS * self._spec.rate)
@@ -332,6 +339,7 @@ class _Recorder:
             surprise=float(np.median([nll for *_, nll in self._one_step])) if self._one_step else 0.0,
             dangers=tuple(self._dangers),
             num_rejections=num_rejections,
+            session=dict(session),
             trace=trace,
         )
 

@@ -96,11 +96,11 @@ def _compute_learning_figures(results: Sequence[EpisodeResult]) -> CheckFigures:
         by_variant.setdefault(variant, []).append(each)
     figures = {}
     for variant, group in by_variant.items():
-        figures[f"nominal, {variant}"] = _mean(np.array([each.settled[0] for each in group]))
-        figures[f"changed, {variant}"] = _mean(np.array([_read_changed(each.settled) for each in group]))
+        figures[f"nominal/{variant}"] = _mean(np.array([each.settled[0] for each in group]))
+        figures[f"changed/{variant}"] = _mean(np.array([_read_changed(each.settled) for each in group]))
     for name, world in (("cost_nominal", "nominal"), ("changed_ratio", "changed")):
-        frozen = figures.get(f"{world}, frozen as given", float("nan"))
-        figures[name] = figures.get(f"{world}, learning", float("nan")) / frozen if frozen else float("nan")
+        frozen = figures.get(f"{world}/frozen as given", float("nan"))
+        figures[name] = figures.get(f"{world}/learning", float("nan")) / frozen if frozen else float("nan")
     return CheckFigures(figures=figures)
 
 
