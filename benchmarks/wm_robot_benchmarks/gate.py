@@ -47,9 +47,8 @@ class GateBench(FirstSeedBench):
     """Eight sound and a dozen damaged bundles."""
 
     def run(self, progress: Progress) -> Result:
-        from wm_robot_sim.standins.catalog import list_standins
-
         from wm_robot.robots import load_spec
+        from wm_robot_sim.standins.catalog import list_standins
 
         setting = self.make_setting()
         require(bool(self.robots), "robots is empty; it must have at least one")
