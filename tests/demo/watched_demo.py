@@ -94,7 +94,7 @@ def watch(facts: dict[str, Any], *, draws: bool) -> None:
     from wm_robot.evaluation.report import figures
     from wm_robot_demo import film
 
-    inline, shoot = figures._encode_svg, film.render_film
+    inline, shoot = figures.encode_svg, film.render_film
 
     def keep_chart(figure: Any, name: str, title: str) -> str:
         if name == "first-visit":
@@ -114,7 +114,7 @@ def watch(facts: dict[str, Any], *, draws: bool) -> None:
         }
         return shoot(folder, spec, scenes, outcome=outcome, timeout=timeout) if draws else None
 
-    figures._encode_svg, film.render_film = keep_chart, keep_film
+    figures.encode_svg, film.render_film = keep_chart, keep_film
 
 
 if __name__ == "__main__":

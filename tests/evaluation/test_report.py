@@ -135,14 +135,14 @@ class Page(HTMLParser):
 def one_width(monkeypatch):
     """Each figure once, where only the words count."""
     monkeypatch.setattr(
-        page_module, page_module._write_figure.__name__, lambda draw: draw(figures.WIDE_INCHES)
+        page_module, page_module.write_figure.__name__, lambda draw: draw(figures.WIDE_INCHES)
     )
 
 
 @pytest.fixture
 def no_figures(monkeypatch):
     """No figure at all, where only what is beside them counts."""
-    monkeypatch.setattr(page_module, page_module._write_figure.__name__, lambda draw: "")
+    monkeypatch.setattr(page_module, page_module.write_figure.__name__, lambda draw: "")
 
 
 @pytest.fixture(scope="module")
@@ -198,7 +198,7 @@ def test_what_the_page_says_is_what_its_chart_shows(monkeypatch):
     """The chart is read where its lines are still numbers."""
     drawn: list[Any] = []
     monkeypatch.setattr(
-        figures, figures._encode_svg.__name__, lambda figure, name, title: drawn.append(figure) or ""
+        figures, figures.encode_svg.__name__, lambda figure, name, title: drawn.append(figure) or ""
     )
     for seed in range(3):
         runs = tuple(

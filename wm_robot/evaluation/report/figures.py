@@ -1,7 +1,5 @@
 """Report figures: inline SVG with the colours and fonts of the page, for light and dark mode."""
 
-import io
-import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -11,53 +9,29 @@ from wm_robot.errors import MissingExtraError
 from wm_robot.evaluation.outcome import LargestDifference
 from wm_robot.evaluation.recovery import WINDOW_SECONDS, compute_rolling_mean
 from wm_robot.evaluation.report.contents import JointPredictions, PhysicsEstimate, ReportedSession, RobotRun
+from wm_robot.evaluation.report.html_parts import WIDE_INCHES
+from wm_robot.evaluation.report.svg import (
+    GRID_COLOR,
+    INK_COLOR,
+    LINE_STYLES,
+    MATPLOTLIB_STYLE,
+    MUTED_COLOR,
+    SERIES_COLORS,
+    create_frame,
+    create_grid,
+    encode_svg,
+    make_svg_id,
+)
 from wm_robot.tasks import ErrorScale
 from wm_robot.tasks.task_error import GRIPPER_SCALE
 
 try:
     import matplotlib
     from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
-    from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 except ImportError as error:
     raise MissingExtraError("the report", "report") from error
 
-INK_COLOR, MUTED_COLOR, GRID_COLOR = "#000001", "#000002", "#000003"
-SERIES_COLORS = ("#000011", "#000012", "#000013")
-"""Colours of the learning robot, the second and a third."""
-CSS_VARIABLES = {INK_COLOR: "ink", MUTED_COLOR: "muted", GRID_COLOR: "grid"} | {
-    c: f"series-{i}" for i, c in enumerate(SERIES_COLORS)
-}
-"""Placeholder colours for the CSS variables of the page, so that one figure serves light and dark mode."""
-LINE_STYLES = ("-", (0, (5, 1.6)), (0, (1, 1)))
-"""Line styles: a second code in addition to colour, for colour-blind readers and printers."""
-MATPLOTLIB_STYLE: Any = {
-    "svg.fonttype": "none",
-    "font.size": 10.5,
-    "text.color": INK_COLOR,
-    "axes.edgecolor": GRID_COLOR,
-    "axes.labelcolor": MUTED_COLOR,
-    "axes.titlecolor": INK_COLOR,
-    "axes.titlesize": 10.5,
-    "axes.titlelocation": "left",
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.facecolor": "none",
-    "axes.grid": True,
-    "axes.grid.axis": "y",
-    "axes.axisbelow": True,
-    "grid.color": GRID_COLOR,
-    "grid.linewidth": 0.8,
-    "xtick.color": MUTED_COLOR,
-    "ytick.color": MUTED_COLOR,
-    "xtick.major.size": 0,
-    "ytick.major.size": 0,
-    "figure.facecolor": "none",
-    "lines.solid_capstyle": "round",
-    "path.simplify_threshold": 0.3,
-}
-WIDE_INCHES, NARROW_INCHES = 9.0, 4.6
-"""Widths of a figure in inches: for a wide page, and for a telephone."""
 MAX_DRAWN_SURPRISE = 50.0
 """Largest drawn surprise, in nats."""
 
@@ -76,7 +50,7 @@ def draw_target_error(
         scale: Scale of the error.
     """
     with matplotlib.rc_context(MATPLOTLIB_STYLE):
-        figure, axes = _create_frame(3.5, width)
+        figure, axes = create_frame(3.5, width)
         for run in visit.runs:
             axes.plot(
                 run.time, scale.convert(run.error), color=SERIES_COLORS[run.color], linewidth=0.7, alpha=0.35
@@ -99,7 +73,7 @@ def draw_target_error(
             _mark_difference(axes, difference, scale)
         axes.set_ylabel(scale.label)
         axes.set_xlabel("seconds")
-        return _encode_svg(figure, _make_svg_id(name, width), f"{scale.title} over time")
+        return encode_svg(figure, make_svg_id(name, width), f"{scale.title} over time")
 
 
 def draw_first_seconds(
@@ -111,7 +85,7 @@ def draw_first_seconds(
 ) -> str:
     """Draw the error of the task at every step of the first seconds, without averages."""
     with matplotlib.rc_context(MATPLOTLIB_STYLE):
-        figure, axes = _create_frame(3.0, width)
+        figure, axes = create_frame(3.0, width)
         for run in visit.runs:
             seen = run.time <= until
             color, dash = SERIES_COLORS[run.color], LINE_STYLES[run.color]
@@ -127,7 +101,7 @@ def draw_first_seconds(
         axes.legend(frameon=False, loc="upper right", labelcolor=INK_COLOR)
         axes.set_ylabel(scale.label)
         axes.set_xlabel("seconds")
-        return _encode_svg(figure, _make_svg_id(name, width), f"{scale.title} in the first seconds")
+        return encode_svg(figure, make_svg_id(name, width), f"{scale.title} in the first seconds")
 
 
 def draw_surprise(visit: ReportedSession, usual: float, width: float = WIDE_INCHES) -> str:
@@ -137,7 +111,7 @@ def draw_surprise(visit: ReportedSession, usual: float, width: float = WIDE_INCH
         usual: Surprise that is drawn as 1, in nats per channel.
     """
     with matplotlib.rc_context(MATPLOTLIB_STYLE):
-        figure, axes = _create_frame(2.6, width)
+        figure, axes = create_frame(2.6, width)
         smooth = [compute_rolling_mean(run.surprise_time, run.surprise) - usual for run in visit.runs]
         for run, curve in zip(visit.runs, smooth, strict=True):
             color, dash = SERIES_COLORS[run.color], LINE_STYLES[run.color]
@@ -166,14 +140,14 @@ def draw_surprise(visit: ReportedSession, usual: float, width: float = WIDE_INCH
         _mark_change(axes, visit.change_time, "")
         axes.set_ylabel("surprise, usual = 1")
         axes.set_xlabel("seconds")
-        return _encode_svg(figure, _make_svg_id("surprise", width), "Surprise over time")
+        return encode_svg(figure, make_svg_id("surprise", width), "Surprise over time")
 
 
 def draw_joint_predictions(view: JointPredictions, change: float, width: float = WIDE_INCHES) -> str:
     """Draw the measured and the predicted position of every joint around the change."""
     with matplotlib.rc_context(MATPLOTLIB_STYLE):
         columns = 3 if len(view.joints) > 4 else 2
-        figure, grid = _create_grid(len(view.joints), columns=columns, row=1.85, width=width)
+        figure, grid = create_grid(len(view.joints), columns=columns, row=1.85, width=width)
         for j, (joint, axes) in enumerate(zip(view.joints, grid, strict=True)):
             axes.plot(view.time, view.measured[:, j], color=MUTED_COLOR, linewidth=3.4, alpha=0.45)
             for i, expected in enumerate(view.predicted.values()):
@@ -185,25 +159,25 @@ def draw_joint_predictions(view: JointPredictions, change: float, width: float =
             axes.set_title(f"{joint}\n({view.change_word})" if changed else joint)
             axes.title.set_fontweight("bold" if changed else "normal")
         figure.supylabel(view.unit, color=MUTED_COLOR, fontsize=10.5)
-        return _encode_svg(figure, _make_svg_id("foresight", width), "Measured and expected joint angles")
+        return encode_svg(figure, make_svg_id("foresight", width), "Measured and expected joint angles")
 
 
 def draw_physics_estimate(view: PhysicsEstimate, change: float, width: float = WIDE_INCHES) -> str:
     """Draw the estimated and the true physics around the change, one frame for each parameter."""
     with matplotlib.rc_context(MATPLOTLIB_STYLE):
-        figure, grid = _create_grid(len(view.names), columns=min(3, len(view.names)), row=2.0, width=width)
+        figure, grid = create_grid(len(view.names), columns=min(3, len(view.names)), row=2.0, width=width)
         for p, (name, axes) in enumerate(zip(view.names, grid, strict=True)):
             axes.plot(view.time, view.truth[:, p], color=MUTED_COLOR, linewidth=3.4, alpha=0.45)
             axes.plot(view.time, view.estimated[:, p], color=SERIES_COLORS[0], linewidth=1.3)
             axes.axvline(change, color=MUTED_COLOR, linewidth=1, linestyle=(0, (2, 2)))
             axes.set_title(name)
-        return _encode_svg(figure, _make_svg_id("belief", width), "Believed and true physics")
+        return encode_svg(figure, make_svg_id("belief", width), "Believed and true physics")
 
 
 def draw_latency(runs: Sequence[RobotRun], period: float, width: float = WIDE_INCHES) -> str:
     """Draw the histogram of latencies from sensor to command."""
     with matplotlib.rc_context(MATPLOTLIB_STYLE):
-        figure, axes = _create_frame(2.3, width)
+        figure, axes = create_frame(2.3, width)
         end = 1e3 * period
         for run in runs:
             if run.latency is None:
@@ -224,39 +198,12 @@ def draw_latency(runs: Sequence[RobotRun], period: float, width: float = WIDE_IN
         axes.set_xlabel("from sensor reading to command, ms")
         axes.set_ylabel("steps, %")
         axes.legend(frameon=False, loc="center right", labelcolor=INK_COLOR)
-        return _encode_svg(figure, _make_svg_id("latency", width), "Histogram of control latency")
-
-
-def _make_svg_id(name: str, width: float) -> str:
-    """Return the SVG identifier of a figure, different for each width."""
-    return name if width == WIDE_INCHES else f"{name}-narrow"
+        return encode_svg(figure, make_svg_id("latency", width), "Histogram of control latency")
 
 
 def compute_likelihood_ratio(nats: Any) -> Any:
     """Convert a surprise above the usual one, in nats, into a likelihood ratio."""
     return np.exp(np.clip(nats, -MAX_DRAWN_SURPRISE, MAX_DRAWN_SURPRISE))
-
-
-def _create_frame(height: float, width: float) -> tuple[Figure, Axes]:
-    figure = Figure(figsize=(width, height), layout="constrained")
-    axes = figure.subplots()
-    axes.margins(x=0)
-    axes.xaxis.set_major_locator(MaxNLocator(round(1.3 * width), steps=[1, 2, 5, 10], integer=True))
-    return figure, axes
-
-
-def _create_grid(count: int, *, columns: int, row: float, width: float) -> tuple[Figure, list[Axes]]:
-    """Create small frames over the same seconds, each `row` inches high; fewer columns if narrow."""
-    columns = min(columns, round(width / 2.3))
-    rows = -(-count // columns)
-    figure = Figure(figsize=(width, row * rows + 0.3), layout="constrained")
-    grid = list(figure.subplots(rows, columns, sharex=True, squeeze=False).flat)
-    for axes in grid:
-        axes.margins(x=0)
-    for axes in grid[count:]:
-        axes.set_axis_off()
-    figure.supxlabel("seconds", color=MUTED_COLOR, fontsize=10.5)
-    return figure, grid[:count]
 
 
 def _select_settled_error(run: RobotRun, visit: ReportedSession, scale: ErrorScale) -> np.ndarray:
@@ -309,22 +256,3 @@ def _label_curves(axes: Axes, runs: Sequence[RobotRun], ends: Sequence[float]) -
             run.name, (1, places[i]), xycoords="axes fraction", xytext=(8, 0), textcoords="offset points",
             va="center", color=SERIES_COLORS[run.color], fontweight="bold", annotation_clip=False,
         )  # fmt: skip
-
-
-def _encode_svg(figure: Figure, name: str, title: str) -> str:
-    """Encode the figure as SVG for a page: no XML header, no address, colours by variable."""
-    buffer = io.StringIO()
-    with matplotlib.rc_context({"svg.hashsalt": name, "svg.id": name}):
-        figure.savefig(buffer, format="svg", metadata={"Date": None})
-    svg = buffer.getvalue()
-    svg = svg[svg.index("<svg") :]
-    svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.S)
-    svg = re.sub(r'\sxmlns(:\w+)?="[^"]*"', "", svg)
-    svg = re.sub(r'(<svg[^>]*?)\swidth="[^"]*"', r"\1", svg, count=1)
-    svg = re.sub(r'(<svg[^>]*?)\sheight="[^"]*"', r"\1", svg, count=1)
-    # One page contains several figures, and each has an identifier `axes_1`.
-    svg = re.sub(r'(\sid="|href="#|url\(#)', rf"\1{name}-", svg)
-    svg = re.sub(r"font: (.*?[\d.]+px) [^;\"]*", r"font: \1 var(--font)", svg)
-    for color, variable in CSS_VARIABLES.items():
-        svg = svg.replace(color, f"var(--{variable})")
-    return svg.replace("<svg", f'<svg role="img" aria-label="{title}"', 1)

@@ -1,12 +1,8 @@
 """Report page: HTML with a summary first, then figures, tables and next steps."""
 
-import base64
-import html
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from string import Template
 
-from wm_robot.errors import ConfigError
 from wm_robot.evaluation.recovery import (
     OFF_TARGET_FACTOR,
     RECOVERED_SECONDS,
@@ -22,15 +18,20 @@ from wm_robot.evaluation.report.contents import (
     Report,
     ReportedSession,
     RobotRun,
-    Video,
 )
-from wm_robot.io.durable import write_file
+from wm_robot.evaluation.report.html_parts import (
+    NO_VALUE,
+    escape_text,
+    write_command,
+    write_facts,
+    write_figure,
+    write_page,
+    write_section,
+    write_table,
+    write_video,
+)
 from wm_robot.tasks import ErrorScale
 
-MAX_PAGE_BYTES = 5_000_000
-"""Largest page in bytes."""
-TEMPLATE = Path(__file__).with_name("page.html")
-NO_VALUE = "–"
 SECOND_SESSION_SECONDS = 3.0
 """Drawn seconds of the second session: after those a robot from the initial state has learned the same."""
 MAX_REPORTED_RATIO = 1_000_000
@@ -43,84 +44,81 @@ def write_report(path: Path, report: Report) -> None:
     Raises:
         ConfigError: If it would be larger than 5 MB.
     """
-    body = "\n".join(_write_sections(report))
-    title = f"wm_robot: the {report.robot} that goes on learning"
-    page = Template(TEMPLATE.read_text(encoding="utf-8")).substitute(title=_escape_text(title), body=body)
-    content = page.encode()
-    if len(content) > MAX_PAGE_BYTES:
-        raise ConfigError(
-            f"the report has {len(content)} bytes; it must have at most {MAX_PAGE_BYTES}. Shorten the visit"
-        )
-    write_file(path, content)
+    write_page(
+        path,
+        f"wm_robot: the {report.robot} that goes on learning",
+        "\n".join(_write_sections(report)),
+        remedy="Shorten the visit",
+    )
 
 
 def _write_sections(report: Report) -> Iterable[str]:
     first, scale, noun = report.first, report.scale, report.scale.robot_noun
-    yield f'<header><p class="kicker">wm_robot demo, robot “{_escape_text(report.robot)}”</p>'
-    yield f"<h1>{_escape_text(report.outcome.headline)}</h1>"
-    yield f'<p class="lede">{_escape_text(" ".join(report.outcome.sentences))}</p></header>'
-    yield from (f'<p class="note">{_escape_text(note)}</p>' for note in report.notes)
+    yield f'<header><p class="kicker">wm_robot demo, robot “{escape_text(report.robot)}”</p>'
+    yield f"<h1>{escape_text(report.outcome.headline)}</h1>"
+    yield f'<p class="lede">{escape_text(" ".join(report.outcome.sentences))}</p></header>'
+    yield from (f'<p class="note">{escape_text(note)}</p>' for note in report.notes)
     yield _write_tiles(report)
     if report.video:
-        yield _write_section(
+        yield write_section(
             "What it looked like", f"{report.target_words} {report.outcome.difference_sentence}".rstrip()
         )
-        yield f"<figure>{_write_video(report.video, noun)}</figure>"
-    yield _write_section(
+        yield f"<figure>{write_video(report.video, f'Both {noun}s side by side')}</figure>"
+    yield write_section(
         scale.question,
         f"Thin: every control step. Bold: mean of the last {WINDOW_SECONDS} s. Lower is better.",
     )
     difference = report.outcome.largest_difference
-    yield _write_figure(
+    yield write_figure(
         lambda width: figures.draw_target_error(first, "first-visit", width, difference, scale)
     )
-    yield _write_section(
+    yield write_section(
         "How surprised each robot was",
         f"How many times less likely an observation was, per sensor, than for the {noun} that learns before the "
         "change; "
         "1 is as usual. A robot that learns its new body predicts it again.",
     )
-    yield _write_figure(lambda width: figures.draw_surprise(first, report.usual_surprise, width))
+    yield write_figure(lambda width: figures.draw_surprise(first, report.usual_surprise, width))
     change, foresight, belief = first.change_time, report.foresight, report.belief
     if foresight and change is not None:
         quantity = foresight.unit.partition(",")[0]
-        yield _write_section(
+        yield write_section(
             f"Joint {quantity}s that each model predicted",
             f"Both models receive data of the same {noun} and predict each joint "
             f"{1e3 * foresight.horizon_seconds:.0f} ms ahead. The broad line is the {quantity} that the encoders "
             "then measured.",
         )
         yield f'<p class="muted">{_write_legend(tuple(foresight.predicted))}</p>'
-        yield _write_figure(lambda width: figures.draw_joint_predictions(foresight, change, width))
+        yield write_figure(lambda width: figures.draw_joint_predictions(foresight, change, width))
     if belief and change is not None:
-        yield _write_section(
+        yield write_section(
             f"Physics that the {noun} that learns estimated",
             "The estimate comes from its model: the physics that best explain its own motion. The broad line is the "
             "truth, which only the simulator contains.",
         )
-        yield _write_figure(lambda width: figures.draw_physics_estimate(belief, change, width))
-    yield _write_section("The figures", "")
+        yield write_figure(lambda width: figures.draw_physics_estimate(belief, change, width))
+    yield write_section("The figures", "")
     yield _write_recovery_table(report)
     if report.second and report.second.is_recorded:
         yield from _write_second_session(report, report.second)
     if any(run.latency for run in first.runs):
-        yield _write_section(
+        yield write_section(
             "How long a decision took",
             "Time from the joint reading to the command, for every step. Steps right of the dotted line "
             "would be too late.",
         )
-        yield _write_figure(lambda width: figures.draw_latency(first.runs, report.period, width))
+        yield write_figure(lambda width: figures.draw_latency(first.runs, report.period, width))
     yield from _write_next_steps(report)
 
 
 def _write_second_session(report: Report, visit: ReportedSession) -> Iterable[str]:
     woken = visit.runs[0]
-    yield _write_section(
+    yield write_section(
         "The second visit: a start from the saved state",
         "The robot was stopped, its state was saved, and it started in the changed world "
         f"({report.changed}). The other robot has the same weights and the initial state.",
     )
-    yield _write_figure(
+    yield write_figure(
         lambda width: figures.draw_first_seconds(
             visit, "second-visit", SECOND_SESSION_SECONDS, width, report.scale
         )
@@ -136,7 +134,7 @@ def _write_second_session(report: Report, visit: ReportedSession) -> Iterable[st
         )
         for run in visit.runs
     ]
-    yield _write_table(
+    yield write_table(
         (
             "",
             f"error, s {EARLY_SECONDS[0]:.0f}–{EARLY_SECONDS[1]:.0f}",
@@ -147,7 +145,7 @@ def _write_second_session(report: Report, visit: ReportedSession) -> Iterable[st
         rows,
     )
     words = _describe_second_session(woken, visit.runs[1:], report.scale)
-    yield f'<p class="muted">{_escape_text(words)}</p>'
+    yield f'<p class="muted">{escape_text(words)}</p>'
 
 
 def _describe_second_session(woken: RobotRun, others: Sequence[RobotRun], scale: ErrorScale) -> str:
@@ -168,16 +166,12 @@ def _describe_second_session(woken: RobotRun, others: Sequence[RobotRun], scale:
 
 def _write_next_steps(report: Report) -> Iterable[str]:
     if report.go_on:
-        yield _write_section("Next steps", "")
+        yield write_section("Next steps", "")
         for what, command in report.go_on:
-            yield f"<p>{_escape_text(what)}</p><pre><code>{_escape_text(command)}</code></pre>"
-    yield _write_section("Settings and versions", "")
+            yield write_command(what, command)
+    yield write_section("Settings and versions", "")
     facts = {"command": report.command, **report.facts} if report.command else report.facts
-    rows = "".join(
-        f"<tr><td>{_escape_text(name)}</td><td><code>{_escape_text(value)}</code></td></tr>"
-        for name, value in facts.items()
-    )
-    yield f'<table class="facts">{rows}</table>'
+    yield write_facts(facts.items())
     yield "<footer>One self-contained file: it needs no network.</footer>"
 
 
@@ -197,7 +191,7 @@ def _write_tiles(report: Report) -> str:
         for name, recovery in found
     ]
     boxes = "".join(
-        f'<div class="tile"><b>{_escape_text(b)}</b><span>{_escape_text(w)}</span></div>' for b, w in tiles
+        f'<div class="tile"><b>{escape_text(b)}</b><span>{escape_text(w)}</span></div>' for b, w in tiles
     )
     return f'<div class="tiles">{boxes}</div>' if tiles else ""
 
@@ -244,7 +238,7 @@ def _write_recovery_table(report: Report) -> str:
         f"{OFF_TARGET_FACTOR} × the mean before the change, and above {limit}. "
         f"Back to stay: on its target from then to the end of the visit, for {RECOVERED_SECONDS:.0f} s at least."
     )
-    return f'{_write_table(heads, rows)}<p class="muted"><small>{_escape_text(caption)}</small></p>'
+    return f'{write_table(heads, rows)}<p class="muted"><small>{escape_text(caption)}</small></p>'
 
 
 def _format_off_time(recovery: Recovery) -> str:
@@ -272,35 +266,8 @@ def _format_error(error: float, scale: ErrorScale) -> str:
     return NO_VALUE if error != error else scale.format(error, more_decimals=1)
 
 
-def _write_video(video: Video, noun: str) -> str:
-    data = f"data:{video.kind};base64,{base64.b64encode(video.content).decode()}"
-    if video.kind.startswith("image/"):
-        return f'<img alt="Both {noun}s side by side" src="{data}">'
-    return f'<video src="{data}" controls autoplay muted loop playsinline></video>'
-
-
 def _write_legend(names: Sequence[str]) -> str:
     models = "".join(
-        f' · <span class="s{i}">{_escape_text(name)} model</span>' for i, name in enumerate(names)
+        f' · <span class="s{i}">{escape_text(name)} model</span>' for i, name in enumerate(names)
     )
     return f"<b>measured</b>{models}"
-
-
-def _write_section(title: str, words: str) -> str:
-    return f"<h2>{_escape_text(title)}</h2>" + (f"<p>{_escape_text(words)}</p>" if words else "")
-
-
-def _write_figure(draw: Callable[[float], str]) -> str:
-    """Write a figure in both widths; the page shows the one that fits."""
-    wide, narrow = draw(figures.WIDE_INCHES), draw(figures.NARROW_INCHES)
-    return f'<figure><div class="wide">{wide}</div><div class="narrow">{narrow}</div></figure>'
-
-
-def _write_table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    head = "".join(f"<th>{_escape_text(h)}</th>" for h in heads)
-    body = "".join("<tr>" + "".join(f"<td>{_escape_text(c)}</td>" for c in row) + "</tr>" for row in rows)
-    return f'<div class="scroll"><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'
-
-
-def _escape_text(words: str) -> str:
-    return html.escape(str(words))
