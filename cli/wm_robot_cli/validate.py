@@ -44,6 +44,7 @@ def validate_bundle(
     keys: Path | None = None,
     report: Path | None = None,
     junit: Path | None = None,
+    films: bool = True,
     as_json: JsonFlag = False,
 ) -> None:
     """Validate a base with a lifetime state in MuJoCo, by the battery of the robot: may it drive that robot?
@@ -67,12 +68,14 @@ def validate_bundle(
         sign: Name of an own key (`wm-robot keys ls`): the verdict becomes a signed record, without which nothing
             learned drives a real robot. With `--quick` it renews a record of the whole battery.
         keys: Folder of the keys; by default that of this user.
-        report: HTML file for the report; by default it is written beside the results.
+        report: HTML file for the report; `report.html` beside the results by default.
         junit: XML file for the results in JUnit form.
+        films: Run the worst episodes again for the report, three or with --quick one, and film them.
         as_json: Print JSON.
     """
     try:
         from wm_robot_cli.validation.battery_run import BatteryRun
+        from wm_robot_cli.validation.report_file import write_report_file
     except ImportError as error:
         raise MissingExtraError("wm-robot validate", "sim") from error
     target = _make_target(base, state, robot, task, seed)
@@ -87,18 +90,24 @@ def validate_bundle(
     run = BatteryRun(battery, target, work, quick=quick, standin=standin, processes=processes, skipped=skip)
     with ProgressMeter("validate") as progress:
         found = run.run(progress)
-    for case in found.cases:
-        case.save(run.folder / "cases")
+    cases = {case.scenario.label: case.save(run.folder / "cases") for case in found.cases}
+    page = report or run.folder / "report.html"
+    with ProgressMeter("report") as progress:
+        write_report_file(page, found, cases, with_films=films, progress=progress)
     if junit is not None:
         from wm_robot.evaluation.validation.junit import write_junit
 
         write_junit(junit, found.verdict)
     record = _sign_report(found, signing, sign, keys) if signing else None
-    values = found.to_dict() | {"folder": str(run.folder), "record": str(record) if record else None}
+    values = found.to_dict() | {
+        "folder": str(run.folder),
+        "report": str(page),
+        "record": str(record) if record else None,
+    }
     if as_json:
         print(json.dumps(values))
     else:
-        _print_report(found, run.folder)
+        _print_report(found, run.folder, page)
         if record is not None:
             print(f"signed record: {record}")
     if not found.verdict.is_passed:
@@ -225,7 +234,7 @@ def _run_only(target: "ValidationTarget", battery: "Battery", only: str, *, as_j
         print("when it was kept: " + ", ".join(f"{name} {value:.3g}" for name, value in before.items()))
 
 
-def _print_report(found: "ValidationReport", folder: Path) -> None:
+def _print_report(found: "ValidationReport", folder: Path, page: Path) -> None:
     rows = [
         {
             "check": each.check.name,
@@ -242,6 +251,7 @@ def _print_report(found: "ValidationReport", folder: Path) -> None:
             print(f"{each.check.name} ({each.check.severity}): " + "; ".join(each.reasons[:SHOWN_REASONS]))
             print(f"  {each.check.remedy}")
     print(f"score {found.score:.3g} tolerances, {format_duration(found.seconds)}; results in {folder}")
+    print(f"report: {page}")
     print(found.verdict.to_sentence())
 
 

@@ -1,7 +1,7 @@
 """Demo film: renders the robots of a session in parallel, from the recording."""
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,6 +11,7 @@ from PIL import Image, ImageDraw, ImageFont
 from wm_robot.evaluation.outcome import SessionOutcome
 from wm_robot.spec import RobotSpec
 from wm_robot_sim.camera import Camera, open_camera
+from wm_robot_sim.video_encoder import encode_video
 
 WIDTH, HEIGHT = 448, 400
 """Size of one robot's image, in pixels."""
@@ -74,7 +75,7 @@ def render_film(
         start, stop = compute_film_span(scenes, outcome)
         rate = _select_frame_rate(drawer, start, stop, timeout)
         moments = compute_frame_times(start, stop, rate, outcome)
-        return _encode_video(folder, (drawer.render_frame(float(moment)) for moment in moments), rate)
+        return encode_video(folder, (drawer.render_frame(float(moment)) for moment in moments), rate)
     finally:
         camera.close()
 
@@ -164,42 +165,3 @@ def make_caption(moment: float, outcome: SessionOutcome) -> str:
     if outcome.largest_difference is not None and moment == outcome.largest_difference.time:
         return outcome.difference_sentence
     return f"{since:.1f} s after the change: {outcome.change_description}"
-
-
-def _encode_video(folder: Path, pictures: Iterator[np.ndarray], rate: int) -> Path:
-    """Encode the video, whole or not at all: an incomplete video keeps its temporary name."""
-    first = next(pictures, None)
-    if first is None:
-        raise ValueError("the session is too short for a film frame")
-    part = folder / "video.part.mp4"
-    try:
-        import imageio_ffmpeg
-
-        encoder = imageio_ffmpeg.write_frames(
-            str(part),
-            (first.shape[1], first.shape[0]),
-            fps=rate,
-            codec="libx264",
-            output_params=["-crf", "26", "-preset", "veryfast", "-movflags", "+faststart"],
-            macro_block_size=2,
-            ffmpeg_log_level="error",
-        )
-        encoder.send(None)
-    except (ImportError, RuntimeError, OSError):
-        return _encode_gif(folder, first, pictures, rate)
-    encoder.send(np.ascontiguousarray(first))
-    for picture in pictures:
-        encoder.send(np.ascontiguousarray(picture))
-    encoder.close()
-    return part.replace(folder / "video.mp4")
-
-
-def _encode_gif(folder: Path, first: np.ndarray, pictures: Iterator[np.ndarray], rate: int) -> Path:
-    def shrink_image(picture: np.ndarray) -> Image.Image:
-        image = Image.fromarray(picture)
-        return image.resize((image.width // 2, image.height // 2)).quantize(64, dither=Image.Dither.NONE)
-
-    others = [shrink_image(picture) for i, picture in enumerate(pictures, 1) if i % 2 == 0]
-    part = folder / "video.part.gif"
-    shrink_image(first).save(part, save_all=True, append_images=others, duration=round(2000 / rate), loop=0)
-    return part.replace(folder / "video.gif")

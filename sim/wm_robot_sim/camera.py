@@ -3,7 +3,9 @@
 import os
 import warnings
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from importlib import import_module
+from itertools import pairwise
 from typing import Any
 
 import mujoco
@@ -15,6 +17,21 @@ from wm_robot_sim.model_compiler import compile_model
 BACKENDS = ("egl", "osmesa", "glfw")
 PAYLOAD_DENSITY = 4000.0
 """Density of the ball that represents a payload, in kg/m³."""
+LINE_RADIUS, END_FACTOR = 0.004, 2.0
+"""Radius of drawn lines, in m, and that of the ball at their end as a factor of it."""
+MIN_LINE_LENGTH = 1e-6
+
+
+@dataclass(frozen=True, kw_only=True)
+class Line:
+    """Line in space, drawn over a robot."""
+
+    points: np.ndarray
+    """`N 3`, in m, at least one; a ball marks the last."""
+    color: tuple[float, float, float, float]
+    """Red, green, blue and opacity, from 0 to 1."""
+    radius: float = LINE_RADIUS
+    """In m."""
 
 
 class Camera:
@@ -48,7 +65,12 @@ class Camera:
         return camera
 
     def render(
-        self, qpos: np.ndarray, *, target: np.ndarray | None = None, payload: float = 0.0
+        self,
+        qpos: np.ndarray,
+        *,
+        target: np.ndarray | None = None,
+        payload: float = 0.0,
+        lines: Sequence[Line] = (),
     ) -> np.ndarray:
         """Render one image, `height width 3`, uint8.
 
@@ -56,6 +78,7 @@ class Camera:
             qpos: Generalised positions of the model, from `SimRobot.qpos`.
             target: Position of the goal marker, in m. None: hidden.
             payload: Mass in the gripper, in kg, drawn as a ball.
+            lines: Lines in space, such as a predicted path.
         """
         self._context.make_current()
         self._data.qpos[:] = qpos
@@ -64,6 +87,8 @@ class Camera:
         mujoco.mj_forward(self.model, self._data)
         every = mujoco.mjtCatBit.mjCAT_ALL
         mujoco.mjv_updateScene(self.model, self._data, self._option, None, self._view, every, self._scene)
+        for line in lines:
+            self._add_line(line)
         mujoco.mjr_render(self._viewport, self._scene, self._renderer)
         frame = np.empty((self._viewport.height, self._viewport.width, 3), np.uint8)
         mujoco.mjr_readPixels(frame, None, self._viewport, self._renderer)
@@ -84,6 +109,29 @@ class Camera:
         if geom >= 0:
             self.model.geom_size[geom, 0] = max((payload / PAYLOAD_DENSITY / 4.19) ** (1 / 3), 1e-5)
             self.model.geom_rgba[geom, 3] = float(payload > 0)
+
+    def _add_line(self, line: Line) -> None:
+        points, color = np.asarray(line.points, np.float64), np.array(line.color, np.float32)
+        capsule, ball = mujoco.mjtGeom.mjGEOM_CAPSULE, mujoco.mjtGeom.mjGEOM_SPHERE
+        for start, end in pairwise(points):
+            # A connector of no length has no direction.
+            if np.linalg.norm(end - start) < MIN_LINE_LENGTH:
+                continue
+            if (geom := self._take_geom(capsule, line.radius, color)) is not None:
+                mujoco.mjv_connector(geom, capsule, line.radius, start, end)
+        if (geom := self._take_geom(ball, END_FACTOR * line.radius, color)) is not None:
+            geom.pos[:] = points[-1]
+
+    def _take_geom(self, kind: int, radius: float, color: np.ndarray) -> Any:
+        """Take an unused geom of the scene; None if there is none."""
+        if self._scene.ngeom >= self._scene.maxgeom:
+            return None
+        geom = self._scene.geoms[self._scene.ngeom]
+        size, place = np.full(3, radius), np.zeros(3)
+        mujoco.mjv_initGeom(geom, kind, size, place, np.eye(3).flatten(), color)
+        geom.emission = 0.6
+        self._scene.ngeom += 1
+        return geom
 
     def close(self) -> None:
         """Release the graphics context."""

@@ -1,9 +1,5 @@
 import dataclasses
-import html
-import json
 import re
-import shutil
-import subprocess
 from html.parser import HTMLParser
 from typing import Any
 
@@ -12,6 +8,7 @@ import pytest
 
 pytest.importorskip("matplotlib", reason='matplotlib is not installed: pip install "wm_robot[report]"')
 
+from tests.evaluation.browser import measure_in_browser
 from wm_robot.errors import ConfigError
 from wm_robot.evaluation.report import (
     JointPredictions,
@@ -332,48 +329,10 @@ def test_a_page_too_large_is_refused(no_figures, tmp_path):
     assert not (tmp_path / "report.html").exists()
 
 
-BROWSERS = ("chromium", "chromium-browser", "google-chrome", "chrome")
-FLAGS = (
-    "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--hide-scrollbars",
-    "--disable-background-networking", "--disable-component-update", "--disable-sync",
-)  # fmt: skip
-MEASURE = """<script>
-const right = (shape) => shape.getBoundingClientRect().right;
-const charts = [...document.querySelectorAll("figure svg")].filter((chart) => chart.clientWidth > 0);
-const measured = {
-  window: window.innerWidth,
-  page: document.documentElement.scrollWidth,
-  charts: charts.map((chart) => ({
-    right: right(chart),
-    room: right(chart.closest("figure")),
-    words: [...chart.querySelectorAll("text")].map((text) => [text.textContent.trim(), right(text)]),
-    letters: Math.min(...[...chart.querySelectorAll("text")].map((text) => text.getBoundingClientRect().height)),
-  })),
-};
-parent.postMessage(JSON.stringify(measured), "*");
-</script>"""
-
-
-FRAME = """<!doctype html><pre id="measured"></pre><script>
-addEventListener("message", (message) => {{ document.getElementById("measured").textContent = message.data; }});
-</script><iframe src="report.html" style="width: {width}px; height: 900px; border: 0"></iframe>"""
-"""A page of its own, since no window of a browser is as narrow as a telephone."""
-
-
 @pytest.mark.soak
 @pytest.mark.parametrize("width", [400, 1280])
 def test_in_a_browser_no_chart_hides_its_right_end(page, tmp_path, width):
-    browser = next(filter(None, map(shutil.which, BROWSERS)), None)
-    if browser is None:
-        pytest.skip(f"none of the browsers {BROWSERS} is installed")
-    (tmp_path / "report.html").write_text(page.replace("</body>", f"{MEASURE}</body>"), encoding="utf-8")
-    frame = tmp_path / "frame.html"
-    frame.write_text(FRAME.format(width=width), encoding="utf-8")
-    command = [browser, *FLAGS, f"--user-data-dir={tmp_path / 'profile'}", "--window-size=1400,900"]
-    command += ["--virtual-time-budget=2000", "--dump-dom", frame.as_uri()]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=90)
-    assert done.returncode == 0, done.stderr
-    measured = json.loads(html.unescape(re.search(r'<pre id="measured">(.*?)</pre>', done.stdout)[1]))
+    measured = measure_in_browser(page, tmp_path, width)
     assert measured["window"] == width
     assert measured["page"] <= width, "the page itself does not scroll sideways"
     assert len(measured["charts"]) == 6

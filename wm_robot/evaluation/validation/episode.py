@@ -50,6 +50,13 @@ class ValidatedAgent(Protocol):
 
 
 @runtime_checkable
+class PlanningAgent(ValidatedAgent, Protocol):
+    """Agent whose model predicts its plans, for films."""
+
+    def predict_plan(self) -> Any: ...
+
+
+@runtime_checkable
 class ValidationPlant(Protocol):
     """Simulated plant of a scenario."""
 
@@ -110,7 +117,9 @@ class EpisodeResult:
     session: Mapping[str, float] = field(default_factory=dict)
     """Errors of the session, which bound those of descendants; see `SessionError`."""
     trace: Mapping[str, np.ndarray] = field(default_factory=dict)
-    """`error` `T`, `qpos` `T N`, `goal` `T G`; and `obs` `T+1 O`, `action` `T A`, if they were asked for."""
+    """`error` `T`, `qpos` `T N`, `goal` `T G`, `obs` `T O`, `action` `T A`, all after each step; and `plan_step` `K`
+    with `plan` `K H O`: what was predicted at that step of the observations after it and the next ones. Empty unless
+    asked for."""
 
     def count_dangers(self, kind: str) -> int:
         """Count the dangers of a kind."""
@@ -179,6 +188,7 @@ def run_episode(
         elif obs is not None and not fails:
             try:
                 action = agent.act(obs, goal)
+                recorder.add_plan(step, agent)
             except WmRobotError as failure:
                 # The fallback controller takes over; here it holds.
                 recorder.add_danger(step, "stopped", str(failure))
@@ -197,7 +207,9 @@ def run_episode(
                     ahead = motion[step + 1 : step + 1 + HORIZON]
                     if len(ahead) == HORIZON:
                         plan = limit_actions(spec, applied, ahead)
-                        recorder.expect(step + HORIZON, agent.predict_outcome(next_obs, plan).mean)
+                        expected = agent.predict_outcome(next_obs, plan).mean
+                        recorder.expect(step + HORIZON, expected)
+                        recorder.add_prediction(step + 1, expected)
         true_next = plant.compute_true_obs()
         recorder.add_step(step, plant, true_obs, applied, true_next, plant.compute_goal(step + 1))
         true_obs, obs = true_next, next_obs
@@ -239,6 +251,7 @@ class _Recorder:
         self._moves: list[tuple[np.ndarray, np.ndarray]] = []
         """Predicted and true changes of the joint positions."""
         self._trace: dict[str, list[np.ndarray]] = {name: [] for name in ("qpos", "goal", "obs", "action")}
+        self._plans: list[tuple[int, np.ndarray]] = []
         joints = len(spec.joints)
         self._low, self._high = np.array([joint.position for joint in spec.joints]).T
         self._margin = LIMIT_SHARE * (self._high - self._low)
@@ -257,6 +270,15 @@ class _Recorder:
 
     def expect(self, step: int, predicted: Float[np.ndarray, "H O"]) -> None:
         self._expected[step] = predicted[-1]
+
+    def add_plan(self, step: int, agent: ValidatedAgent) -> None:
+        """Add what the model predicts of the newest plan, every few steps."""
+        if self._with_trace and step % PREDICTION_INTERVAL == 0 and isinstance(agent, PlanningAgent):
+            self.add_prediction(step, agent.predict_plan().mean)
+
+    def add_prediction(self, step: int, expected: Float[np.ndarray, "H O"]) -> None:
+        if self._with_trace:
+            self._plans.append((step, expected))
 
     def add_outcome(self, step: int, outcome: Any, obs: np.ndarray, next_obs: np.ndarray) -> None:
         known = np.isfinite(outcome.error)
@@ -329,6 +351,9 @@ class _Recorder:
         if self._with_trace:
             trace = {name: np.stack(values) for name, values in self._trace.items()}
             trace["error"] = self._errors.astype(np.float32)
+            if self._plans:
+                steps, plans = zip(*self._plans, strict=True)
+                trace |= {"plan_step": np.array(steps), "plan": np.stack(plans).astype(np.float32)}
         return EpisodeResult(
             label=self._scenario.label,
             settled=tuple(settled),

@@ -1,0 +1,1 @@
+"""Report of a validation: one self-contained HTML file, written from verdict, results and films."""
