@@ -7,7 +7,7 @@ from tests.sim.robots import ARM, ARM_WORLDS, ROBOTS
 from wm_robot.errors import SpecError
 from wm_robot.robots import model_files
 from wm_robot_sim import make_robot
-from wm_robot_sim.camera import open_camera, render_frames
+from wm_robot_sim.camera import Line, open_camera, render_frames
 from wm_robot_sim.robot import SimRobot
 
 pytestmark = pytest.mark.sim
@@ -102,6 +102,17 @@ def test_a_camera_sees_the_robot_and_its_target(scene):
     bare, aimed = render_frames(camera, [robot.qpos()] * 2, targets=[None, place])
     assert bare.shape == (72, 96, 3) and bare.dtype == np.uint8 and bare.std() > 5
     assert (bare != aimed).any(-1).sum() > 4
+
+
+def test_a_camera_draws_lines_in_space_for_one_image_only(scene):
+    robot, camera = scene
+    points = np.array([[-0.1, 0.1, 0.3], [0.1, 0.1, 0.3], [0.1, 0.1, 0.3], [0.1, -0.1, 0.3]])
+    bare = camera.render(robot.qpos())
+    drawn = camera.render(robot.qpos(), lines=[Line(points=points, color=(1.0, 0.0, 0.0, 1.0), radius=0.01)])
+    assert (bare != drawn).any(-1).sum() > 20
+    one = camera.render(robot.qpos(), lines=[Line(points=points[:1], color=(1.0, 0.0, 0.0, 1.0), radius=0.02)])
+    assert (bare != one).any()
+    np.testing.assert_array_equal(camera.render(robot.qpos()), bare)
 
 
 def test_where_nothing_draws_there_is_one_warning_and_no_camera(monkeypatch):
