@@ -17,8 +17,8 @@ from wm_robot_sim.model_compiler import compile_model
 BACKENDS = ("egl", "osmesa", "glfw")
 PAYLOAD_DENSITY = 4000.0
 """Density of the ball that represents a payload, in kg/m³."""
-LINE_RADIUS, END_FACTOR = 0.004, 2.0
-"""Radius of drawn lines, in m, and that of the ball at their end as a factor of it."""
+LINE_RADIUS = 0.005
+"""Radius of drawn lines, in m."""
 MIN_LINE_LENGTH = 1e-6
 
 
@@ -27,7 +27,7 @@ class Line:
     """Line in space, drawn over a robot."""
 
     points: np.ndarray
-    """`N 3`, in m, at least one; a ball marks the last."""
+    """`N 3`, in m; one point alone is drawn as a ball."""
     color: tuple[float, float, float, float]
     """Red, green, blue and opacity, from 0 to 1."""
     radius: float = LINE_RADIUS
@@ -119,8 +119,8 @@ class Camera:
                 continue
             if (geom := self._take_geom(capsule, line.radius, color)) is not None:
                 mujoco.mjv_connector(geom, capsule, line.radius, start, end)
-        if (geom := self._take_geom(ball, END_FACTOR * line.radius, color)) is not None:
-            geom.pos[:] = points[-1]
+        if len(points) == 1 and (geom := self._take_geom(ball, line.radius, color)) is not None:
+            geom.pos[:] = points[0]
 
     def _take_geom(self, kind: int, radius: float, color: np.ndarray) -> Any:
         """Take an unused geom of the scene; None if there is none."""

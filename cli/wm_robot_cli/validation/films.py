@@ -24,12 +24,12 @@ if TYPE_CHECKING:
 
 WIDTH, HEIGHT, FOOTER = 448, 400, 40
 """Size of the robot's image and of the strip below it, in pixels."""
-FRAMES_PER_SECOND = 12.5
-MAX_RENDER_SECONDS = 10.0
-"""Approximate time limit for the frames of one film; a slow machine leaves frames out."""
-PREDICTED_COLOR, FOLLOWED_COLOR = (1.0, 0.5, 0.0, 1.0), (0.1, 0.35, 1.0, 0.45)
-FOLLOWED_RADIUS = 0.009
-"""Radius of the path that followed, in m: wide, so that the predicted one is seen inside it."""
+FRAMES_PER_SECOND, MIN_FRAMES_PER_SECOND = 12.5, 5.0
+MAX_RENDER_SECONDS = 6.0
+"""Approximate time limit for the frames of one film; a slow machine leaves frames out, down to the least rate."""
+PREDICTED_COLOR, FOLLOWED_COLOR = (1.0, 0.45, 0.0, 1.0), (0.1, 0.35, 1.0, 0.35)
+WIDE_RADIUS = 0.01
+"""Radius of the path that followed, in m: wide, so that the predicted one is seen inside it; and of its end."""
 INK_RGB, PAPER_RGB, FAINT_RGB, BAR_RGB = (27, 29, 33), (252, 252, 250), (217, 218, 213), (194, 80, 10)
 FULL_BAR = 10.0
 """Error of a full bar, in tolerances."""
@@ -60,7 +60,8 @@ class FilmMaker:
 
         # Drivers and models with missing meshes raise any kind of exception; a validation goes on without films.
         try:
-            camera = open_camera(self._spec, width=WIDTH, height=HEIGHT)
+            # The free camera keeps all that a tip can reach in view.
+            camera = open_camera(self._spec, width=WIDTH, height=HEIGHT, view=-1 if self.has_tip else 0)
         except Exception as failure:
             self.notes.append(f"No films: {type(failure).__name__}: {failure}. Curves stand in for them.")
             return None
@@ -153,11 +154,13 @@ def _list_changes(scenario: Scenario, dt: float) -> tuple[tuple[float, str], ...
 def _choose_steps(drawer: "_FrameDrawer", num_steps: int, rate: float) -> tuple[range, float]:
     """Choose the steps of the frames by the time that a frame takes here, and the frames per second."""
     interval = max(1, round(rate / FRAMES_PER_SECOND))
-    began = time.perf_counter()
+    # The first frame prepares the driver, too.
     drawer.draw(0)
+    began = time.perf_counter()
     drawer.draw(num_steps // 2)
-    seconds = 0.5 * (time.perf_counter() - began) * num_steps / interval
-    interval *= max(1, int(np.ceil(seconds / MAX_RENDER_SECONDS)))
+    seconds = (time.perf_counter() - began) * num_steps / interval
+    slower = interval * max(1, int(np.ceil(seconds / MAX_RENDER_SECONDS)))
+    interval = max(interval, min(slower, round(rate / MIN_FRAMES_PER_SECOND)))
     return range(0, num_steps, interval), rate / interval
 
 
@@ -239,5 +242,6 @@ class _FrameDrawer:
         followed = self._tip[max(start - 1, 0) : start + len(path)]
         return [
             Line(points=np.concatenate([followed[:1], path]), color=PREDICTED_COLOR),
-            Line(points=followed, color=FOLLOWED_COLOR, radius=FOLLOWED_RADIUS),
+            Line(points=path[-1:], color=PREDICTED_COLOR, radius=WIDE_RADIUS),
+            Line(points=followed, color=FOLLOWED_COLOR, radius=WIDE_RADIUS),
         ]

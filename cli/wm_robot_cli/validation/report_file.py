@@ -12,6 +12,7 @@ from wm_robot.evaluation.validation.report.contents import ValidationContents, W
 from wm_robot.evaluation.validation.report.page import write_validation_report
 from wm_robot.evaluation.validation.report.worst_cases import select_worst_cases
 from wm_robot.evaluation.validation.scenario import Scenario
+from wm_robot.io.base_file import find_base
 from wm_robot.progress import Progress, ignore_progress
 from wm_robot_cli.validation.battery_run import ValidationReport, describe_failure
 from wm_robot_cli.validation.films import FilmMaker
@@ -23,7 +24,7 @@ MAX_SECONDS = 20.0
 """Longest episode that is filmed, in simulated seconds."""
 FILM_WORDS = (
     "Run again for this page. Green: the target. Orange: where the model expects its plan to take the tip. Blue: "
-    "where the tip then went."
+    "where the tip then went. A ball in the gripper is its payload."
 )
 FILM_WORDS_WITHOUT_TIP = "Run again for this page. The robot has no tip whose path could be drawn."
 
@@ -129,6 +130,23 @@ def _make_case(
 
 def _make_command(target: ValidationTarget) -> str:
     """Make the command of a full validation of a target."""
-    command = ["wm-robot", "validate", target.base, "--robot", target.robot, "--task", target.task]
+    command = [
+        "wm-robot",
+        "validate",
+        _shorten_base(target.base),
+        "--robot",
+        target.robot,
+        "--task",
+        target.task,
+    ]
     command += ["--state", target.state] if target.state else []
     return shlex.join([*command, *(["--seed", str(target.seed)] if target.seed else [])])
+
+
+def _shorten_base(base: str) -> str:
+    """Return the name of a base that ships, otherwise its folder."""
+    name = Path(base).name
+    try:
+        return name if find_base(name) == Path(base) else base
+    except WmRobotError:
+        return base

@@ -140,10 +140,10 @@ def _build_inputs(outcome: CheckOutcome, results: Iterable[EpisodeResult]) -> He
     cells = []
     for result in results:
         kind, size, *_ = _name_episode(result).split(" ")
-        cells.append(((f"{kind} {size}", "settled"), read_changed_error(result)))
+        cells.append(((f"{kind} {size}", ""), read_changed_error(result)))
     words = "Readings are changed or lost on their way to the agent; the robot itself is healthy."
     title = outcome.check.group[:1].upper() + outcome.check.group[1:]
-    return _build_map(title, words, cells, ["settled"], {"settled": _read_limit(outcome)})
+    return _build_map(title, words, cells, [""], {"": _read_limit(outcome)})
 
 
 def _build_worlds(outcome: CheckOutcome, results: Iterable[EpisodeResult]) -> HeatMap:

@@ -5,12 +5,15 @@ from typing import NamedTuple
 from wm_robot.evaluation.validation.battery import Check
 from wm_robot.evaluation.validation.report.contents import ValidationContents
 from wm_robot.evaluation.validation.report.heat_maps import build_heat_maps
+from wm_robot.evaluation.validation.scenario import LOST_KINDS
 from wm_robot.evaluation.validation.verdict import CheckOutcome
 
 WEAK_SHARE = 0.6
 """A check or condition that uses more than this share of its pass line is weak."""
 MOST_WEAK = 5
 """Weak conditions that are named."""
+MORE_SENSOR_FAULTS = "--sensor-fault-share 0.8"
+"""Option of a training with more sensor faults than by default."""
 
 
 class NextStep(NamedTuple):
@@ -115,7 +118,10 @@ def _choose_command(check: Check, contents: ValidationContents) -> str:
         return f"wm-robot check {contents.robot} --simulate"
     if check.measure == "timing":
         return f"wm-robot export {contents.base}"
-    if check.measure in ("resume", "learning") or "inputs" in check.settings:
+    if kinds := {kind for kind, _ in check.settings.get("inputs", ())}:
+        # Lost messages are no matter of training.
+        return "" if kinds <= set(LOST_KINDS) else f"{contents.train_command} {MORE_SENSOR_FAULTS}"
+    if check.measure in ("resume", "learning"):
         return ""
     return contents.train_command
 

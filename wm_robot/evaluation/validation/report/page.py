@@ -32,7 +32,7 @@ MOST_CHANNELS = 6
 """Channels that are listed, those with the largest open-loop error."""
 VARIANTS = ("learning", "frozen as given", "frozen initial")
 """Variants of the check `learning`, as its figures name them."""
-NO_EFFECT = 1.05
+NO_EFFECT = 1.1
 """Ratio of two errors below which they count as equal."""
 
 
@@ -148,6 +148,10 @@ def _write_reasons(contents: ValidationContents) -> Iterator[str]:
     for outcome in failures:
         more = len(outcome.reasons) - MOST_REASONS
         reasons = [*outcome.reasons[:MOST_REASONS], *([f"and {more} more"] if more > 0 else [])]
+        if outcome.cases:
+            more = len(outcome.cases) - MOST_REASONS
+            named = ", ".join(outcome.cases[:MOST_REASONS])
+            reasons.append(f"failed episodes: {named}" + (f" and {more} more" if more > 0 else ""))
         items = "".join(f"<li>{escape_text(reason)}</li>" for reason in reasons)
         yield (
             f'<section class="reason {outcome.check.severity}"><h3>{escape_text(outcome.check.name)} '
