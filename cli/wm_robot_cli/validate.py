@@ -250,7 +250,8 @@ def _print_report(found: "ValidationReport", folder: Path, page: Path) -> None:
         if each.status == "failed":
             print(f"{each.check.name} ({each.check.severity}): " + "; ".join(each.reasons[:SHOWN_REASONS]))
             print(f"  {each.check.remedy}")
-    print(f"score {found.score:.3g} tolerances, {format_duration(found.seconds)}; results in {folder}")
+    score = f"score {found.score:.3g} tolerances, " if found.score == found.score else ""
+    print(f"{score}{format_duration(found.seconds)}; results in {folder}")
     print(f"report: {page}")
     print(found.verdict.to_sentence())
 

@@ -30,7 +30,7 @@ from wm_robot.evaluation.validation.verdict import CheckOutcome, Verdict
 
 BATTERY = Battery.load("arm")
 CHANNELS = ("base/position", "elbow/position", "base/velocity", "elbow/velocity")
-DIGESTS = {"base": "b" * 64, "snapshot": "", "battery": BATTERY.digest, "version": "0.1.0"}
+DIGESTS = {"base": "b" * 64, "snapshot": "", "battery": "a" * 64, "version": "0.1.0"}
 
 
 def episode(label: str, *settled: float, dangers: tuple[Danger, ...] = ()) -> EpisodeResult:
@@ -324,7 +324,7 @@ def test_the_worst_episodes_are_of_different_checks_and_none_is_too_long():
 
 def test_digests_seeds_and_the_world_model_are_on_the_page(tmp_path):
     page = Page(write(tmp_path, contents())).words
-    for value in (DIGESTS["base"], BATTERY.digest, "0.1.0", "snapshot none", "seed 41"):
+    for value in (DIGESTS["base"], "a" * 64, "0.1.0", "snapshot none", "seed 41"):
         assert value in page
     assert "prediction-nominal 0.23 70 % elbow/velocity (0.9)" in page
 

@@ -110,7 +110,9 @@ def test_a_camera_draws_lines_in_space_for_one_image_only(scene):
     bare = camera.render(robot.qpos())
     drawn = camera.render(robot.qpos(), lines=[Line(points=points, color=(1.0, 0.0, 0.0, 1.0), radius=0.01)])
     assert (bare != drawn).any(-1).sum() > 20
-    one = camera.render(robot.qpos(), lines=[Line(points=points[:1], color=(1.0, 0.0, 0.0, 1.0), radius=0.02)])
+    one = camera.render(
+        robot.qpos(), lines=[Line(points=points[:1], color=(1.0, 0.0, 0.0, 1.0), radius=0.02)]
+    )
     assert (bare != one).any()
     np.testing.assert_array_equal(camera.render(robot.qpos()), bare)
 

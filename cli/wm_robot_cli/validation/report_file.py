@@ -88,7 +88,7 @@ def _make_contents(found: ValidationReport) -> ValidationContents:
         channels=channels,
         tolerance=tolerance,
         digests=found.digests,
-        machine=found.machine,
+        machine={name: str(value) for name, value in found.machine.items()},
         command=f"{full} --quick" if found.is_quick else full,
         full_command=full,
         train_command=shlex.join(["wm-robot", "train", target.robot, "--task", target.task]),

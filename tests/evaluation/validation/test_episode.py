@@ -87,7 +87,7 @@ class HomeAgent:
 
     def __init__(self, *, error=0.0, fails_at=-1):
         self.error, self.fails_at, self.steps, self.restored, self.seen = error, fails_at, 0, "unset", []
-        self.session_error = SessionError()
+        self.session_error, self.faults = SessionError(), {}
 
     def begin(self, last_action, restore=None):
         self.restored, self.steps, self.session_error = restore, 0, SessionError()
@@ -103,6 +103,9 @@ class HomeAgent:
         self.session_error.add_surprise(-1.02)
         error = np.full(SPEC.obs_dim, 0.5 if self.steps % 2 else 2.0)
         return SimpleNamespace(error=error, nll=-1.0, mean=next_obs)
+
+    def find_faults(self, obs):
+        return self.faults
 
     def predict_outcome(self, obs, actions):
         mean = np.zeros((len(actions), SPEC.obs_dim), np.float32)
@@ -256,6 +259,16 @@ def test_an_agent_that_is_shown_nothing_waits_and_does_not_learn():
     agent = HomeAgent()
     run(replace(SCENARIO, input_faults=(InputFault(kind="loss", size=1.0),)), agent=agent)
     assert agent.steps == 0
+
+
+def test_an_agent_with_a_frozen_joint_waits_and_the_plant_holds():
+    agent = HomeAgent()
+    agent.faults = {"elbow_pitch/position": "frozen"}
+    run(agent=agent)
+    assert agent.steps == 0
+    agent.faults = {"elbow_pitch/position": "noisy"}
+    run(agent=agent)
+    assert agent.steps == 100
 
 
 def test_a_case_is_kept_and_read_again(tmp_path):

@@ -7,6 +7,7 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 from jaxtyping import Float
 
+from wm_robot.adaptation.reading_checks import FROZEN
 from wm_robot.errors import WmRobotError
 from wm_robot.evaluation.validation.input_faults import FaultyInput
 from wm_robot.evaluation.validation.scenario import Scenario
@@ -47,6 +48,8 @@ class ValidatedAgent(Protocol):
     ) -> Any: ...
 
     def predict_outcome(self, obs: np.ndarray, actions: np.ndarray) -> Any: ...
+
+    def find_faults(self, obs: np.ndarray) -> Mapping[str, str]: ...
 
 
 @runtime_checkable
@@ -177,6 +180,11 @@ def run_episode(
     motion = plant.draw_random_actions(scenario.num_steps) if is_random else None
     recorder.mark_contacts(plant)
     true_obs = plant.compute_true_obs()
+    required = [
+        name
+        for name, is_required in zip(spec.observation_names, spec.layout.is_required, strict=True)
+        if is_required
+    ]
     obs, fails = seen_by_agent.show(plant.read().values), False
     for step in range(scenario.num_steps):
         if change := changes.get(step):
@@ -195,6 +203,11 @@ def run_episode(
                 fails = True
         applied = plant.write(action)
         next_obs = seen_by_agent.show(plant.read().values)
+        if next_obs is not None and any(
+            fault == FROZEN and name in required for name, fault in agent.find_faults(next_obs).items()
+        ):
+            # As on a robot: without a reading of a joint, the agent does not act.
+            next_obs = None
         if obs is not None and next_obs is not None and not fails:
             try:
                 outcome = agent.observe(obs, applied, next_obs)

@@ -60,7 +60,7 @@ def describe_learning(outcome: CheckOutcome) -> list[str]:
     """Describe what adaptation gives and costs, and what the given state knows, in sentences."""
     figures = outcome.figures
     changed, nominal = (
-        {name: figures.get(f"{world}, {name}", float("nan")) for name in VARIANTS}
+        {name: figures.get(f"{world}/{name}", float("nan")) for name in VARIANTS}
         for world in ("changed", "nominal")
     )
     learning, given, initial = VARIANTS
@@ -253,7 +253,7 @@ def _write_learning(contents: ValidationContents) -> Iterator[str]:
             (
                 variant,
                 *(
-                    _format_number(outcome.figures.get(f"{world}, {variant}", float("nan")))
+                    _format_number(outcome.figures.get(f"{world}/{variant}", float("nan")))
                     for world in worlds
                 ),
             )
