@@ -15,15 +15,15 @@ from wm_robot.evaluation.adaptation import (
     compute_error_after_false_history,
     compute_error_by_step,
 )
-from wm_robot.model.config import ModelConfig
-from wm_robot.model.world_model import WorldModel
-from wm_robot.types import TrajectoryBatch
-from wm_robot_benchmarks.measures.gradient_learner import HUBER_DELTA, GradientConfig, GradientLearner
-from wm_robot_benchmarks.measures.least_squares_learner import (
+from wm_robot.evaluation.least_squares_learner import (
     LastLayerLearner,
     LeastSquaresConfig,
     LinearLearner,
 )
+from wm_robot.model.config import ModelConfig
+from wm_robot.model.world_model import WorldModel
+from wm_robot.types import TrajectoryBatch
+from wm_robot_benchmarks.measures.gradient_learner import HUBER_DELTA, GradientConfig, GradientLearner
 
 OBS, ACTION, RECENT, STEPS = 3, 2, 2, 40
 UNIT = np.ones(OBS, np.float32)

@@ -10,11 +10,11 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.func import functional_call, grad, vmap
 
+from wm_robot.evaluation.online_learner import OnlineLearner
 from wm_robot.memory.lifetime_state import LearnedState, LifetimeState
 from wm_robot.model.backend import Prediction
 from wm_robot.model.world_model import WorldModel
 from wm_robot.types import Step
-from wm_robot_benchmarks.measures.online_learner import OnlineLearner
 
 HUBER_DELTA = 3.0
 """As in training, in units of the one-step change."""

@@ -8,16 +8,16 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from wm_robot.evaluation.least_squares_learner import (
+    LastLayerLearner,
+    LeastSquaresConfig,
+    LinearLearner,
+)
 from wm_robot.io.durable import lock_exclusive, make_folder, write_file
 from wm_robot.progress import Progress
 from wm_robot_benchmarks.harness.result import Setting
 from wm_robot_benchmarks.measures.effect_strength import get_strengths
 from wm_robot_benchmarks.measures.gradient_learner import GradientConfig, GradientLearner
-from wm_robot_benchmarks.measures.least_squares_learner import (
-    LastLayerLearner,
-    LeastSquaresConfig,
-    LinearLearner,
-)
 from wm_robot_benchmarks.undeclared import DECLARED, NOMINAL, make_lives
 
 if TYPE_CHECKING:

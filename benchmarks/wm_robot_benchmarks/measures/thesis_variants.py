@@ -112,8 +112,8 @@ def _select_variants(there: Sequence[str], families: Sequence[str]) -> tuple[str
 
 def load_models(run: TrainingRun, online: "OnlineConfig") -> "dict[str, LearningModel]":
     """Load the model of each variant of a run, or make it from the network of `robust`."""
+    from wm_robot.evaluation.least_squares_learner import LastLayerLearner, LinearLearner
     from wm_robot_benchmarks.measures.gradient_learner import GradientLearner
-    from wm_robot_benchmarks.measures.least_squares_learner import LastLayerLearner, LinearLearner
 
     trained = [name for name in run.variants if name not in ONLINE]
     models: dict[str, LearningModel] = {

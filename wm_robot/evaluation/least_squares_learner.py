@@ -7,13 +7,13 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from wm_robot.evaluation.online_learner import OnlineLearner
 from wm_robot.math.kalman_rule import kalman_update
 from wm_robot.memory.film import make_read_state
 from wm_robot.memory.lifetime_state import LearnedState, LifetimeState, LowRank, Residual
 from wm_robot.model.backend import Prediction
 from wm_robot.model.world_model import WorldModel
 from wm_robot.types import Step
-from wm_robot_benchmarks.measures.online_learner import OnlineLearner
 
 
 @dataclass(frozen=True, kw_only=True)
