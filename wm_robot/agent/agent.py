@@ -279,10 +279,18 @@ class Agent:
         return self._batch.predict_plan()
 
     def predict_outcome(
-        self, obs: Float[np.ndarray, "O"], actions: Float[np.ndarray, "H A"]
+        self,
+        obs: Float[np.ndarray, "O"],
+        actions: Float[np.ndarray, "H A"],
+        state: ArrayState | None = None,
     ) -> PlanPrediction:
-        """Predict the outcome of given actions from an observation, with the present state."""
-        return self._batch.predict_outcome(obs, actions)
+        """Predict the outcome of given actions from an observation; see `BatchAgent.predict_outcome`."""
+        return self._batch.predict_outcome(obs, actions, state)
+
+    def fill_gaps(self, obs: Float[np.ndarray, "O"]) -> Float[np.ndarray, "O"]:
+        """Return the newest observation, with the model's estimate where a sensor has no valid reading."""
+        known = obs if self._reading_checks is None else self._reading_checks.mask(obs)
+        return self._batch.fill_gaps(known[None])[0]
 
     def save(self, place: Path | str, *, note: str = "") -> str:
         """Save the lifetime state durably, and return the snapshot's digest.

@@ -236,11 +236,22 @@ class BatchAgent:
         return predict_plan(self._backend, self._last_plan) if self._last_plan else None
 
     def predict_outcome(
-        self, obs: Float[np.ndarray, "O"], actions: Float[np.ndarray, "H A"]
+        self,
+        obs: Float[np.ndarray, "O"],
+        actions: Float[np.ndarray, "H A"],
+        state: ArrayState | None = None,
     ) -> PlanPrediction:
-        """Predict the outcome of given actions of the first robot from an observation, with the present state."""
-        plan = LastPlan(self.state, _as_float32(obs[None]), _as_float32(actions[None]))
-        return predict_plan(self._backend, plan)
+        """Predict the outcome of given actions of the first robot from an observation.
+
+        Args:
+            state: State that this agent had before; None: the present one.
+        """
+        used = self.state if state is None else state
+        return predict_plan(self._backend, LastPlan(used, _as_float32(obs[None]), _as_float32(actions[None])))
+
+    def fill_gaps(self, obs: Float[np.ndarray, "B O"]) -> Float[np.ndarray, "B O"]:
+        """Return the newest observation, with the model's estimate where an optional sensor has no reading."""
+        return self._gap_filler.fill(self.state, _as_float32(obs))
 
     def _update_snapshot_content(self) -> None:
         """Set the content of the next snapshot; one assignment, since another thread may save."""

@@ -71,15 +71,25 @@ def load_experience(path: Path, spec: RobotSpec, *, namespace: str | None = None
 
 def _read_episodes(path: Path, spec: RobotSpec, namespace: str | None) -> list[Episode]:
     """Return the episodes of a robot as they were recorded; see `load_experience`."""
+    if is_session(path):
+        return split_session(path, spec, namespace=namespace).episodes
+    files = sorted(path.glob("*.parquet")) if path.is_dir() else [path]
+    return _check_episodes([_read_finite_episode(file, spec) for file in files], spec, path)
+
+
+def is_session(path: Path) -> bool:
+    """Whether a recording is a session or a bag, and no episodes.
+
+    Raises:
+        SnapshotError: If there is nothing, or a folder with neither.
+    """
     check_recording(path)
-    if path.is_dir():
-        files = sorted(path.glob("*.parquet"))
-        if files:
-            return _check_episodes([_read_finite_episode(file, spec) for file in files], spec, path)
-        _check_bag(path)
-    elif _is_episode_file(path):
-        return _check_episodes([_read_finite_episode(path, spec)], spec, path)
-    return split_session(path, spec, namespace=namespace).episodes
+    if not path.is_dir():
+        return not _is_episode_file(path)
+    if any(path.glob("*.parquet")):
+        return False
+    _check_bag(path)
+    return True
 
 
 def _is_episode_file(path: Path) -> bool:

@@ -112,6 +112,20 @@ class Gate:
         self._limit_by_history(violations)
         return self._finish_action(violations)
 
+    def find_violations(
+        self, action: Any, obs: Observation | None, *, now: float
+    ) -> tuple[LimitViolation, ...]:
+        """Find the limit violations that an action would have in the coming period; nothing is changed or counted.
+
+        The arguments are those of the gate itself.
+        """
+        last, last_step, last_stamp = self._last.copy(), self._last_step.copy(), self._last_stamp
+        counted = dict(self.counts), self.violations, self.last_violation
+        found = self(action, obs, now=now).violations
+        self._last, self._last_step, self._last_stamp = last, last_step, last_stamp
+        self.counts, self.violations, self.last_violation = counted
+        return found
+
     def _check_action(self, action: Any) -> LimitViolation | None:
         """Return why an action is rejected as a whole; None if it is not."""
         if type(action) is not np.ndarray or action.dtype.newbyteorder("=") not in FLOAT_DTYPES:

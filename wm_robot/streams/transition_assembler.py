@@ -13,6 +13,9 @@ the action, and the next steps depend on that too."""
 MAX_PENDING_COMMANDS = 8
 """Largest number of applied commands that wait for their observation."""
 
+MAX_GAP = 1.5
+"""Largest factor by which a valid transition may be longer or shorter than a control period."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class StampedTransition:
@@ -48,7 +51,7 @@ class TransitionAssembler:
     A transition is valid if it spans one control period and its applied command is known.
     """
 
-    def __init__(self, *, period: float, max_age: float, max_gap: float = 1.5):
+    def __init__(self, *, period: float, max_age: float, max_gap: float = MAX_GAP):
         """Args:
         period: Control period, in s.
         max_age: Largest age of an observation on arrival, in s.
