@@ -24,6 +24,8 @@ DEFAULT_WORK = Path("runs/validation")
 SHOWN_REASONS = 2
 SESSION_CHECKS = ("control-nominal", "control-declared", "corners", "faults")
 """Checks whose sessions are as a healthy robot may meet them: their errors bound those of its descendants."""
+MODEL_SECONDS = 8.0
+"""Length of the log of each simulated plant for `--model-only`."""
 
 
 def validate_bundle(
@@ -45,6 +47,12 @@ def validate_bundle(
     report: Path | None = None,
     junit: Path | None = None,
     films: bool = True,
+    replay: Path | None = None,
+    model_only: bool = False,
+    logs: tuple[Path, ...] = (),
+    recorded_robot: str = "",
+    recorded_agent: str = "agent",
+    end_state: str = "",
     as_json: JsonFlag = False,
 ) -> None:
     """Validate a base with a lifetime state in MuJoCo, by the battery of the robot: may it drive that robot?
@@ -71,14 +79,38 @@ def validate_bundle(
         report: HTML file for the report; `report.html` beside the results by default.
         junit: XML file for the results in JUnit form.
         films: Run the worst episodes again for the report, three or with --quick one, and film them.
+        replay: Session, bag or episodes: report what that log determines, and run nothing else. There is no verdict.
+        model_only: Judge the world model as a model, on logs of plants other than the nominal one. There is no
+            verdict.
+        logs: Sessions for `--model-only`, in place of simulated plants.
+        recorded_robot: Namespace of the robot in a session with several.
+        recorded_agent: Name of the agent's node in the session of `--replay`; `shadow` for one in shadow mode.
+        end_state: For `--replay`: saved state that the state at the end is compared with.
         as_json: Print JSON.
     """
+    if replay is not None:
+        from wm_robot_cli.validation.replay_report import report_replay
+
+        report_replay(
+            _make_target(base, state, robot, task, seed),
+            replay,
+            namespace=recorded_robot,
+            agent_name=recorded_agent,
+            end_state=end_state,
+            as_json=as_json,
+        )
+        return
     try:
         from wm_robot_cli.validation.battery_run import BatteryRun
         from wm_robot_cli.validation.report_file import write_report_file
     except ImportError as error:
         raise MissingExtraError("wm-robot validate", "sim") from error
     target = _make_target(base, state, robot, task, seed)
+    if model_only:
+        from wm_robot_cli.validation.replay_report import report_model
+
+        report_model(target, logs, namespace=recorded_robot, seconds=MODEL_SECONDS, as_json=as_json)
+        return
     battery = _load_battery(target)
     if only:
         _run_only(target, battery, only, as_json=as_json)

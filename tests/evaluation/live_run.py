@@ -15,6 +15,7 @@ from wm_robot_sim.robot import SimRobot
 from wm_robot_sim.task_goals import TaskGoals
 
 SPEC = load_spec("arm")
+BASE = Path(__file__).parents[2] / "bases" / "arm-semiparametric"
 NUMBER = "std_msgs/msg/Float64"
 LOST_STATE, LOST_ACTION, STOPPED = 40, 61, 80
 """Steps whose observation is lost, whose applied action is lost, and in which the safety layer intervened."""

@@ -1,13 +1,11 @@
 """A replay of a recorded session equals the live run: surprise at every step, and the lifetime state at the end."""
 
-from pathlib import Path
-
 import numpy as np
 import pytest
 
 pytestmark = [pytest.mark.ros, pytest.mark.sim, pytest.mark.learn, pytest.mark.episodes]
 
-from tests.evaluation.live_run import LOST_ACTION, LOST_STATE, SPEC, STOPPED, live_run, make_config
+from tests.evaluation.live_run import BASE, LOST_ACTION, LOST_STATE, SPEC, STOPPED, live_run, make_config
 from tests.recording.sessions import PERIOD, START, record
 from wm_robot.agent.builder import load_agent
 from wm_robot.evaluation.validation.open_loop_models import AgentPredictions, BasePredictions
@@ -15,7 +13,6 @@ from wm_robot.evaluation.validation.replay import SAME, compare_states, replay_l
 from wm_robot.model.base import load_base
 from wm_robot.recording.agent_log import read_agent_log
 
-BASE = Path(__file__).parents[2] / "bases" / "arm-semiparametric"
 STEPS = 120
 
 

@@ -138,6 +138,22 @@ def ask_wildly(name, seed, reach):
         watch(gate(aim, Observation(stamp=step * spec.dt, values=values), now=step * spec.dt))
 
 
+def test_what_an_action_would_violate_is_found_and_nothing_is_changed():
+    spec = SPECS["careful"]
+    gate, twin = (Gate(spec, spec.home_action) for _ in range(2))
+    wild = np.full(spec.action_dim, 0.3) + spec.home_action
+    for step in range(5):
+        obs = at_rest(spec, step * spec.dt)
+        now = obs.stamp
+        before = dict(gate.counts), gate.last_action.tolist(), gate.violations, gate.last_violation
+        found = gate.find_violations(wild, obs, now=now)
+        assert (dict(gate.counts), gate.last_action.tolist(), gate.violations, gate.last_violation) == before
+        assert found and found == gate.find_violations(wild, obs, now=now)
+        ordinary = spec.home_action + np.float32(0.001 * step)
+        applied, expected = gate(ordinary, obs, now=now), twin(ordinary, obs, now=now)
+        assert (applied.applied == expected.applied).all() and applied.violations == expected.violations
+
+
 @pytest.mark.parametrize("joint", range(JOINTS))
 @pytest.mark.parametrize("value", BAD.values(), ids=BAD)
 @pytest.mark.parametrize("name", SPECS)

@@ -300,8 +300,10 @@ class _SessionContent:
         return self.spec.home_action if newest is None else newest
 
     def _find_applied(self, stamp: int, stamps: list[int]) -> np.ndarray:
-        """Return the action in force up to a stamp. Without it, an agent takes the one that arrived last, once the next
-        observation is there."""
+        """Return the action in force up to a stamp.
+
+        Where it is missing, an agent takes the one that arrived last, once the next observation is there.
+        """
         if (found := self.applied.get(stamp)) is not None:
             return found
         later = bisect_right(stamps, stamp)
