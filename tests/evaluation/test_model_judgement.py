@@ -48,7 +48,8 @@ def make_steps(obs, applied):
         initial_action=np.zeros(SPEC.action_dim, np.float32),
         steps=tuple(
             LoggedStep(
-                stamp=number,
+                start=number,
+                stamp=number + 1,
                 obs=obs[number],
                 applied=applied[number],
                 next_obs=obs[number + 1],

@@ -1,17 +1,21 @@
 """A replay of a recorded session equals the live run: surprise at every step, and the lifetime state at the end."""
 
+import json
+from dataclasses import asdict
+
 import numpy as np
 import pytest
 
 pytestmark = [pytest.mark.ros, pytest.mark.sim, pytest.mark.learn, pytest.mark.episodes]
 
 from tests.evaluation.live_run import BASE, LOST_ACTION, LOST_STATE, SPEC, STOPPED, live_run, make_config
-from tests.recording.sessions import PERIOD, START, record
+from tests.recording.sessions import PERIOD, START, record, text
 from wm_robot.agent.builder import load_agent
 from wm_robot.evaluation.validation.open_loop_models import AgentPredictions, BasePredictions
 from wm_robot.evaluation.validation.replay import SAME, compare_states, replay_log
 from wm_robot.model.base import load_base
 from wm_robot.recording.agent_log import read_agent_log
+from wm_robot.streams.transition_record import TransitionRecord
 
 STEPS = 120
 
@@ -56,6 +60,37 @@ def test_a_step_without_observation_or_action_is_invalid_and_one_with_an_interve
     assert sum(step.intervention for step in log.steps) == 1
     # Ten steps from an intervention on are not learned from.
     assert found.report.num_valid == len(log.steps) - 2 and found.report.num_excluded >= 10
+
+
+def test_what_the_agent_recorded_of_its_transitions_comes_before_what_is_inferred(live, session, tmp_path):
+    # Its own action of step 70 had not arrived, and it used another.
+    inferred = read_agent_log(session, SPEC)
+    said = list(live.said)
+    for step in inferred.steps:
+        late = step.stamp == START + 70 * PERIOD
+        record_of_step = TransitionRecord(
+            start=step.stamp - PERIOD,
+            stamp=step.stamp,
+            valid=step.valid and not late,
+            intervention=False,
+            has_acted=True,
+            surprise=1.5,
+            applied=np.float32([7, 0, 0, 0, 0, 0]) if late else None,
+        )
+        if step.stamp != START + (LOST_STATE + 1) * PERIOD:
+            values = asdict(record_of_step)
+            if values["applied"] is None:
+                del values["applied"]
+            else:
+                values["applied"] = values["applied"].tolist()
+            said.append(text("agent/transition", json.dumps(values)))
+    said.append(text("agent/transition", "nothing that can be read"))
+    record(tmp_path / "recorded.mcap", said, robot="")
+    log = read_agent_log(tmp_path / "recorded.mcap", SPEC)
+    assert log.is_live and len(log.steps) == len(inferred.steps) - 1
+    at = {(step.stamp - START) // PERIOD: step for step in log.steps}
+    assert not at[70].valid and at[70].applied[0] == 7 and at[71].valid and at[71].applied[0] != 7
+    assert not at[STOPPED].intervention and {step.surprise for step in log.steps} == {1.5}
 
 
 def test_open_loop_figures_equal_those_of_the_definition(replayed):
@@ -118,6 +153,6 @@ def test_an_observation_that_the_recorder_lost_is_a_note_and_a_gap(live, session
     gone = [one for one in live.said if one[0] == "joint_states"][100]
     record(tmp_path / "cut.mcap", [one for one in live.said if one is not gone], robot="")
     whole, log = read_agent_log(session, SPEC), read_agent_log(tmp_path / "cut.mcap", SPEC)
-    assert not whole.notes and log.notes == ("1 observations that the agent had are not in the log",)
+    assert not whole.notes and log.notes == ("1 transitions of the agent lack an observation in the log",)
     assert len(log.steps) == len(whole.steps) - 1
     assert sum(not step.valid for step in log.steps) == sum(not step.valid for step in whole.steps) + 1

@@ -95,12 +95,16 @@ class AgentLoop(Generic[AnySurprise]):
         self.num_actions = 0
         """Number of actions that were sent."""
         self._has_acted = False
-        """Whether an action was sent since the start."""
         self.surprise: float | None = None
         """Surprise of the newest transition, in nats per channel."""
         self.latency, self.act_time, self.learn_time = Histogram(), Histogram(), Histogram()
         """Times from stamp to command, of planning, and of learning from a transition; in ms."""
         self.deadline_budget = DeadlineBudget()
+
+    @property
+    def has_acted(self) -> bool:
+        """Whether an action was sent since the start."""
+        return self._has_acted
 
     def start(self) -> None:
         """Start acting at the next observation."""

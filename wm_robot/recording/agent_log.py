@@ -26,6 +26,7 @@ from wm_robot.spec import RobotSpec
 from wm_robot.streams.joint_message import decode_action, decode_observation, read_stamp
 from wm_robot.streams.rejection import BadMessageError
 from wm_robot.streams.transition_assembler import MAX_GAP
+from wm_robot.streams.transition_record import TransitionRecord, parse_transition
 from wm_robot.types import Episode
 
 NUMBER_TYPE = "std_msgs/msg/Float64"
@@ -41,8 +42,10 @@ MAX_UNRECORDED = 5
 class LoggedStep:
     """Transition of an agent. Numbers are float32, as an agent computes with them."""
 
+    start: int
+    """Stamp of `obs`, in ns."""
     stamp: int
-    """Stamp of the next observation, in ns."""
+    """Stamp of `next_obs`, in ns."""
     obs: np.ndarray
     applied: np.ndarray
     next_obs: np.ndarray
@@ -69,7 +72,7 @@ class AgentLog:
     """Action in force at the start, `A`."""
     steps: tuple[LoggedStep, ...]
     is_live: bool = False
-    """Whether the log has the predictions that the agent published."""
+    """Whether the log has transitions or predictions that the agent published."""
     learning: bool | None = None
     """Whether the agent learned; None if the log does not show it."""
     num_updates_before: int | None = None
@@ -83,8 +86,9 @@ def read_agent_log(
 ) -> AgentLog:
     """Read the log of an agent from a session, a bag, an episode file or a folder of episode files.
 
-    A session has the predictions of its agent: then the steps are those that the agent took, the valid ones and the
-    others. Without them, and in episodes, they are those of an agent that receives every message.
+    A session has the transitions of its agent: then the steps are those, the valid ones and the others. From its
+    predictions alone they are inferred. Without them, and in episodes, they are those of an agent that receives every
+    message.
 
     Args:
         namespace: Of the robot in a session; needed if there are several.
@@ -124,6 +128,7 @@ def _list_agent_topics(agent: str) -> dict[str, str]:
         f"{agent}/prediction": JOINT_STATE_TYPE,
         f"{agent}/surprise": NUMBER_TYPE,
         f"{agent}/status": STRING_TYPE,
+        f"{agent}/transition": STRING_TYPE,
         f"{agent}/{SHADOW_COMMAND}": JOINT_STATE_TYPE,
     }
 
@@ -144,8 +149,9 @@ class _SessionContent:
     predictions: list[tuple[int, int, np.ndarray]] = field(default_factory=list)
     """Stamp, time of receipt, and predicted joint readings."""
     surprises: list[float] = field(default_factory=list)
-    statuses: list[tuple[int, dict[str, Any]]] = field(default_factory=list)
-    """Number of predictions before, and the status."""
+    records: dict[int, TransitionRecord] = field(default_factory=dict)
+    """Stamp → what the agent took as the transition to it."""
+    statuses: list[dict[str, Any]] = field(default_factory=list)
     pauses: list[int] = field(default_factory=list)
     """Times of receipt of a status that says that the agent does not act."""
 
@@ -172,6 +178,9 @@ class _SessionContent:
             elif name == f"{self.agent}/prediction":
                 joints = decode_observation(message, self.spec).astype(np.float32)
                 self.predictions.append((read_stamp(message), received, joints))
+            elif name == f"{self.agent}/transition":
+                if (record := parse_transition(message.data)) is not None:
+                    self.records[record.stamp] = record
             elif name == f"{self.agent}/surprise":
                 self.surprises.append(float(message.data))
             elif name == f"{self.agent}/status":
@@ -193,7 +202,7 @@ class _SessionContent:
     def _add_status(self, status: dict[str, Any], received: int) -> None:
         if not status:
             return
-        self.statuses.append((len(self.predictions), status))
+        self.statuses.append(status)
         if status.get("active") is False:
             self.pauses.append(received)
 
@@ -202,94 +211,98 @@ class _SessionContent:
 
     def make_log(self) -> AgentLog:
         """Make the log of the agent."""
-        stamps = list(self.observations)
-        if self.predictions:
-            pairs, notes = self._pair_predictions(stamps)
+        stamps, notes = list(self.observations), list[str]()
+        if self.records:
+            taken: list[TransitionRecord] = list(self.records.values())
+        elif self.predictions:
+            taken = self._infer_from_predictions(stamps, notes)
         else:
-            pairs = [(before, after, None) for before, after in zip(stamps, stamps[1:], strict=False)]
-            # Nothing is known to be applied before.
-            first = min(self.applied, default=0)
-            pairs, notes = [pair for pair in pairs if pair[1] >= first], []
-        # An agent that has moved nothing yet does not take a constant reading for a frozen one.
-        acts_from = min(self.commands, default=0)
-        surprises: list[float | None] = [None] * len(pairs)
-        if self.predictions and len(self.surprises) == len(self.predictions):
-            at = {stamp: value for (stamp, *_), value in zip(self.predictions, self.surprises, strict=True)}
-            surprises = [at[after] for _, after, _ in pairs]
-        elif self.surprises:
-            notes.append(
-                f"{len(self.surprises)} surprises and {len(self.predictions)} predictions are in the log, so that "
-                "the surprises are not compared"
-            )
+            taken = self._infer_from_messages(stamps)
+        known = [each for each in taken if {each.start, each.stamp} <= self.observations.keys()]
+        if len(known) < len(taken):
+            notes.append(f"{len(taken) - len(known)} transitions of the agent lack an observation in the log")
+        predicted = {stamp: joints for stamp, _, joints in self.predictions}
         steps = [
-            self._make_step(before, after, predicted, surprise, acts_from, stamps, continues=continues)
-            for (before, after, predicted), surprise, continues in zip(
-                pairs, surprises, _find_continued(pairs), strict=True
-            )
+            self._make_step(each, stamps, predicted.get(each.stamp), continues=continues)
+            for each, continues in zip(known, _find_continued(known), strict=True)
         ]
-        learning, num_before, missing = _read_counters(self.statuses)
-        if missing > MAX_UNRECORDED and self.predictions:
-            notes.append(f"the agent took {missing} transitions that are not in the log")
+        learning, num_before, num_taken = _read_counters(self.statuses)
+        is_live = bool(self.records or self.predictions)
+        if is_live and num_taken > len(taken) + MAX_UNRECORDED:
+            notes.append(
+                f"the agent took {num_taken} transitions, and {len(taken)} of them are in the log. "
+                "Start the recorder first"
+            )
         return AgentLog(
-            initial_action=self._find_initial_action(pairs[0][0]) if pairs else self.spec.home_action,
+            initial_action=self._find_initial_action(known[0].start) if known else self.spec.home_action,
             steps=tuple(steps),
-            is_live=bool(self.predictions),
+            is_live=is_live,
             learning=learning,
             num_updates_before=num_before,
             notes=tuple(notes),
         )
 
-    def _pair_predictions(
-        self, stamps: list[int]
-    ) -> tuple[list[tuple[int, int, np.ndarray | None]], list[str]]:
-        """Pair each observation that the agent predicted with the one before it that the agent had accepted."""
-        pairs: list[tuple[int, int, np.ndarray | None]] = []
+    def _infer_from_predictions(self, stamps: list[int], notes: list[str]) -> list[TransitionRecord]:
+        """Infer the transitions: an agent predicts each observation that it accepts, but the first."""
+        found: list[TransitionRecord] = []
         last: tuple[int, int] | None = None
-        num_lost = 0
-        for stamp, received, joints in self.predictions:
+        has_surprises = len(self.surprises) == len(self.predictions)
+        if self.surprises and not has_surprises:
+            notes.append(
+                f"{len(self.surprises)} surprises and {len(self.predictions)} predictions are in the log, so that "
+                "the surprises are not compared"
+            )
+        for number, (stamp, received, _) in enumerate(self.predictions):
             at = bisect_left(stamps, stamp)
-            if at == len(stamps) or stamps[at] != stamp:
-                num_lost, last = num_lost + 1, None
-                continue
             paused = last is None or any(last[1] < pause < received for pause in self.pauses)
-            before = stamps[at - 1] if paused and at else None if last is None else last[0]
-            if before is not None:
-                pairs.append((before, stamp, joints))
-            last = stamp, received
-        notes = []
-        if num_lost:
-            notes.append(f"{num_lost} observations that the agent had are not in the log")
-        return pairs, notes
+            start = stamps[at - 1] if paused and at else 0 if last is None else last[0]
+            if start:
+                surprise = self.surprises[number] if has_surprises else None
+                found.append(self._infer_transition(start, stamp, surprise))
+            last = (stamp, received) if stamp in self.observations else None
+        return found
+
+    def _infer_from_messages(self, stamps: list[int]) -> list[TransitionRecord]:
+        """Infer the transitions of an agent that gets every message. Before the first action, none is known."""
+        first = min(self.applied, default=0)
+        pairs = zip(stamps, stamps[1:], strict=False)
+        return [self._infer_transition(before, after, None) for before, after in pairs if after >= first]
+
+    def _infer_transition(self, start: int, stamp: int, surprise: float | None) -> TransitionRecord:
+        period = self.spec.dt * 1e9
+        in_time = round(period / MAX_GAP) <= stamp - start <= round(period * MAX_GAP)
+        return TransitionRecord(
+            start=start,
+            stamp=stamp,
+            valid=in_time and stamp in self.applied,
+            intervention=stamp in self.interventions,
+            has_acted=stamp >= min(self.commands, default=0),
+            surprise=surprise,
+        )
 
     def _make_step(
         self,
-        before: int,
-        after: int,
-        predicted: np.ndarray | None,
-        surprise: float | None,
-        acts_from: int,
+        taken: TransitionRecord,
         stamps: list[int],
+        predicted: np.ndarray | None,
         *,
         continues: bool,
     ) -> LoggedStep:
-        (obs, _), (next_obs, is_new) = self.observations[before], self.observations[after]
-        period = self.spec.dt * 1e9
-        in_time = round(period / MAX_GAP) <= after - before <= round(period * MAX_GAP)
-        known = after in self.applied
-        if after < acts_from:
-            is_new = np.zeros(next_obs.shape, bool)
+        (obs, _), (next_obs, is_new) = self.observations[taken.start], self.observations[taken.stamp]
+        # An agent that has moved nothing yet does not take a constant reading for a frozen one.
         return LoggedStep(
-            stamp=after,
+            start=taken.start,
+            stamp=taken.stamp,
             obs=obs,
-            applied=self._find_applied(after, stamps),
+            applied=self._find_applied(taken.stamp, stamps) if taken.applied is None else taken.applied,
             next_obs=next_obs,
-            valid=in_time and known,
+            valid=taken.valid,
             continues=continues,
-            intervention=after in self.interventions,
-            is_new=is_new,
-            surprise=surprise,
+            intervention=taken.intervention,
+            is_new=is_new if taken.has_acted else np.zeros(next_obs.shape, bool),
+            surprise=taken.surprise,
             predicted=predicted,
-            command=self.commands.get(before),
+            command=self.commands.get(taken.start),
         )
 
     def _find_initial_action(self, stamp: int) -> np.ndarray:
@@ -311,34 +324,31 @@ class _SessionContent:
         return self.spec.home_action if newest is None else newest
 
 
-def _find_continued(pairs: Iterable[tuple[int, int, Any]]) -> list[bool]:
+def _find_continued(taken: Iterable[TransitionRecord]) -> list[bool]:
     last, found = None, []
-    for before, after, _ in pairs:
-        found.append(before == last)
-        last = after
+    for each in taken:
+        found.append(each.start == last)
+        last = each.stamp
     return found
 
 
-def _read_counters(statuses: list[tuple[int, dict[str, Any]]]) -> tuple[bool | None, int | None, int]:
-    """Return whether the agent learned, its updates before the session, and how many transitions the log lacks."""
+def _read_counters(statuses: list[dict[str, Any]]) -> tuple[bool | None, int | None, int]:
+    """Return whether the agent learned, its updates before the session, and how many transitions it took."""
     counted = [
-        (num_predictions, each["lifetime"])
-        for num_predictions, each in statuses
+        each["lifetime"]
+        for each in statuses
         if isinstance(each.get("lifetime"), Mapping)
         and {"num_steps", "num_valid", "num_invalid"} <= set(each["lifetime"])
     ]
     if not counted:
         return None, None, 0
-    first, last = counted[0][1], counted[-1][1]
-    grown = last["num_steps"] - first["num_steps"]
-    learning = None
+    first, last = counted[0], counted[-1]
+    learning, before = None, None
     if last["num_valid"] - first["num_valid"] > MAX_UNRECORDED:
-        learning = grown > 0
-    missing = max(each["num_valid"] + each["num_invalid"] - predictions for predictions, each in counted)
-    before = None
+        learning = last["num_steps"] > first["num_steps"]
     if learning is not None or first["num_valid"] == 0:
         before = int(first["num_steps"] - (first["num_valid"] if learning else 0))
-    return learning, before, int(missing)
+    return learning, before, int(last["num_valid"] + last["num_invalid"])
 
 
 def _parse_text(message: Any) -> dict[str, Any]:
@@ -358,6 +368,7 @@ def _convert_episodes(episodes: list[Episode], spec: RobotSpec) -> AgentLog:
         for t in range(len(episode)):
             steps.append(
                 LoggedStep(
+                    start=int(episode.stamp[t]),
                     stamp=int(episode.stamp[t + 1]),
                     obs=obs[t],
                     applied=episode.action[t].astype(np.float32),

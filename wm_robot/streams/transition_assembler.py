@@ -26,6 +26,8 @@ class StampedTransition:
     obs: np.ndarray
     applied: np.ndarray
     next_obs: np.ndarray
+    start: int = 0
+    """Stamp of the observation before, in ns."""
     valid: bool
     """False: count it, advance the context, and learn nothing from it."""
     cause: str = ""
@@ -36,6 +38,8 @@ class StampedTransition:
     """Whether each channel of `next_obs` is a new reading, bool `O`; None: all are."""
     intervention: bool = False
     """Whether a safety intervention changed the action."""
+    is_unpaired: bool = False
+    """Whether its own action had not arrived, and that which had arrived last is in its place."""
 
 
 @dataclass(frozen=True)
@@ -139,12 +143,14 @@ class TransitionAssembler:
             if self.last_applied is not None:
                 return StampedTransition(
                     stamp=after.stamp,
+                    start=before.stamp,
                     obs=before.obs,
                     applied=self.last_applied if applied is None else applied,
                     next_obs=after.obs,
                     is_new=after.is_new,
                     valid=not cause,
                     cause=cause,
+                    is_unpaired=applied is None,
                     num_missed=max(0, round(span / self._period) - 1),
                 )
         return None

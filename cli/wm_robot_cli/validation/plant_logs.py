@@ -42,6 +42,7 @@ def collect_log(plant: MovingPlant, spec: RobotSpec, num_steps: int) -> AgentLog
         next_obs = plant.read().values.astype(np.float32)
         steps.append(
             LoggedStep(
+                start=number * period,
                 stamp=(number + 1) * period,
                 obs=obs,
                 applied=applied.astype(np.float32),

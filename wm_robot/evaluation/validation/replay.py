@@ -125,7 +125,7 @@ def replay_log(
                 step.applied, step.next_obs, error, valid=step.valid, continues=step.continues or not number
             )
         )
-        meter.commands.add_step(step.command, step.obs, step.stamp - round(spec.dt * 1e9), step.applied)
+        meter.commands.add_step(step.command, step.obs, step.start, step.applied)
         meter.open_loop.compute_due()
         if step.predicted is not None:
             apart.append(float(np.abs(error.mean[: len(step.predicted)] - step.predicted).max()))

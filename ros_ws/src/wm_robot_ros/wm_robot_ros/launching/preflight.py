@@ -16,6 +16,9 @@ from wm_robot.spec.sensor_difference import describe_sensor_difference
 from wm_robot_ros.launching.launch_graph import ArgumentValue, LaunchGraph
 from wm_robot_ros.middleware.sensor_messages import check_sensor_topics
 
+BATTERY_PREFIX = "battery:"
+"""Start of what is evaluated in place of a recording: the checks of `wm-robot validate`."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class NamedValue:
@@ -113,6 +116,8 @@ def _check_plant(named: NamedValue) -> None:
 
 def _check_recording(named: NamedValue) -> None:
     for part in (each.strip() for each in named.value.split(",")):
+        if part.startswith(BATTERY_PREFIX):
+            continue
         if not part or not Path(part).exists():
             raise ConfigError(
                 f"there is no recording '{part}'. Name an existing session or episode file, or record one: "
@@ -124,6 +129,7 @@ def _check_recorded_robot(named: NamedValue) -> None:
     """Check that the session has the robot, and that a robot is selected in a session with several."""
     for path in map(Path, str(named.values.get("recording", "")).split(",")):
         if not path.exists() or _holds_episodes(path):
+            # The battery records its own robots.
             continue
         topics = read_topics(path)
         robots = find_robots_with_actions(topics)

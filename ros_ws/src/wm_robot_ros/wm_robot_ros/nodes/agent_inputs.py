@@ -103,6 +103,7 @@ class AgentInputs:
             period=spec.dt,
             target_max_age=config.target_max_age,
             min_subscribers=config.min_subscribers,
+            command_topic=config.command_topic,
             sensed=sensed.subscription,
             applied=applied.subscription,
             target=target,

@@ -37,10 +37,10 @@ from wm_robot_ros.middleware.parameters import warn_about_unknown
 from wm_robot_ros.middleware.sensor_messages import check_sensor_topics
 from wm_robot_ros.nodes.agent_parameters import AgentParameters
 from wm_robot_ros.nodes.configured_agent import ConfiguredAgent
+from wm_robot_ros.nodes.shadow_mode import DRIVING_NODE, check_shadow_mode
 from wm_robot_ros.state_api.final_save import hold_until_saved
 from wm_robot_ros.state_api.state_session import StateSession
 
-NODE_NAME = "agent"
 GUARDED_WAIT = 0.005
 """Longest wait for messages of an agent that has a guard, in s."""
 MakeAgent = Callable[[AgentConfig, RobotSpec], RobotAgent]
@@ -50,10 +50,12 @@ class AgentNode(LifecycleNode):
     """Lifecycle node of an agent."""
 
     def __init__(self, make_agent: MakeAgent = load_agent):
-        super().__init__(NODE_NAME)
+        super().__init__(DRIVING_NODE)
         refuse_invalid_transitions(self)
         self.config = config = AgentParameters.declare_parameters(self)
         warn_about_unknown(self)
+        if config.shadow:
+            check_shadow_mode(self, heartbeat_file=config.heartbeat_file)
         self._make_agent = make_agent
         self.session = StateSession(
             place=config.save_to,
@@ -209,7 +211,7 @@ class AgentNode(LifecycleNode):
         """Stop acting; return whether the agent acted before."""
         was_active = self._agent is not None and self._agent.is_active
         if self._agent:
-            self._agent.loop.stop()
+            self._agent.stop_acting()
         return was_active
 
     def _release_agent(self) -> None:

@@ -28,9 +28,15 @@ class AgentParameters:
     keys: str
     min_subscribers: int
     heartbeat_file: str
+    shadow: bool
     log: str
     priority: int
     cores: str
+
+    @property
+    def command_topic(self) -> str:
+        """Topic of the commands; in shadow mode one that no plant follows."""
+        return "~/shadow_command" if self.shadow else "joint_command"
 
     @classmethod
     def declare_parameters(cls, node: Node) -> "AgentParameters":
@@ -134,7 +140,7 @@ class AgentParameters:
                 node,
                 "min_subscribers",
                 0,
-                "minimum number of joint_command subscribers before the agent starts",
+                "minimum number of subscribers of its commands before the agent starts",
                 bounds=(0, 64),
             ),
             heartbeat_file=declare_parameter(
@@ -142,6 +148,12 @@ class AgentParameters:
                 "heartbeat_file",
                 "",
                 "file of the memory that agent, plant and wm-robot guard share; empty: none",
+            ),
+            shadow=declare_parameter(
+                node,
+                "shadow",
+                False,
+                "shadow mode: another controller drives; commands go to ~/shadow_command, and a report to ~/report",
             ),
             log=declare_parameter(node, "log", "", "file for one line of JSON per control step; empty: none"),
             priority=declare_parameter(

@@ -40,6 +40,8 @@ class StatusSources(NamedTuple):
     session: StateSession
     inputs: AgentInputs
     throttled_log: ThrottledLog
+    is_shadow: bool
+    """Whether another controller drives."""
     describe_process: Callable[[], dict[str, Any]]
     """Returns the state of the process: real time, garbage collection and log."""
     describe_validation: Callable[[], Mapping[str, str]]
@@ -74,6 +76,7 @@ class AgentStatus:
         loop, agent, inputs = self._sources.loop, self._sources.robot_agent, self._sources.inputs
         return {
             "active": loop.active,
+            "shadow": self._sources.is_shadow,
             "fault": self.fault,
             "num_actions": loop.num_actions,
             "degraded_steps": loop.deadline_budget.degraded_steps,
@@ -135,7 +138,7 @@ class AgentStatus:
             self.fault
             or join_sentences(missing)
             or ("slower than the control period" if slow else "")
-            or ("acting" if loop.active else "idle")
+            or (("in shadow mode" if self._sources.is_shadow else "acting") if loop.active else "idle")
         )
         level = "error" if self.fault else "warn" if slow or missing else self._idle_level
         values = {

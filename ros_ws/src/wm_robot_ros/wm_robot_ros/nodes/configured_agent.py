@@ -19,7 +19,9 @@ from wm_robot_ros.nodes.agent_outputs import AgentOutputs
 from wm_robot_ros.nodes.agent_parameters import AgentParameters
 from wm_robot_ros.nodes.agent_status import AgentStatus, StatusSources
 from wm_robot_ros.nodes.validation_report import REPORT_INTERVAL, ValidationReport
+from wm_robot_ros.nodes.shadow_mode import publish_report
 from wm_robot_ros.state_api.create import create_state_interfaces
+from wm_robot_ros.state_api.live_report import LiveReport
 from wm_robot_ros.state_api.save_service import create_save_service
 from wm_robot_ros.state_api.served_agent import ServedAgent
 from wm_robot_ros.state_api.state_session import StateSession
@@ -53,11 +55,17 @@ class ConfiguredAgent:
         self._agent = robot_agent.agent
         self.needs_goal = spec.find_task(config.agent.task).goal > 0
         """Whether the task has a goal; without a goal such an agent does not act."""
-        self._outputs = AgentOutputs(node, spec, resources)
+        self._outputs = AgentOutputs(node, spec, config.command_topic, resources)
+        self._live_report: LiveReport | None = None
+        self._publish_report: Callable[[], None] = lambda: None
+        if config.shadow:
+            self._live_report, self._publish_report = publish_report(
+                node, robot_agent.agent, spec, idle_tasks, resources
+            )
         self.loop: AgentLoop[PredictionError] = AgentLoop(
             robot_agent.agent,
             spec,
-            send=self._outputs.send_command,
+            send=self._send_command,
             on_update=self._publish_update,
             on_error=self._deactivate_node,
             log=log.add_period if log else None,
@@ -76,6 +84,7 @@ class ConfiguredAgent:
                 session=session,
                 inputs=self._inputs,
                 throttled_log=complaints,
+                is_shadow=config.shadow,
                 describe_process=describe_process,
                 describe_validation=validation.describe,
             ),
@@ -91,7 +100,9 @@ class ConfiguredAgent:
             idle_tasks=idle_tasks,
             base=config.agent.base,
             robot=config.robot,
+            task=config.agent.task,
             learning=config.agent.learning,
+            live_report=self._live_report,
         )
         self._transition_callbacks = create_state_interfaces(served, resources)
         for period, work in (
@@ -118,6 +129,13 @@ class ConfiguredAgent:
         self._session.discard_if_damaged()
         self._inputs.start_empty()
         self.loop.start()
+
+    def stop_acting(self) -> None:
+        """Stop acting; in shadow mode, publish the report on all transitions."""
+        was_active = self.loop.active
+        self.loop.stop()
+        if was_active:
+            self._publish_report()
 
     def act_on_observation(self, stamp: int, obs: np.ndarray, next_due: float) -> None:
         """Act on an observation, and learn from the transition that led to it; see `InputReceiver`."""
@@ -152,11 +170,18 @@ class ConfiguredAgent:
         if transition is not None:
             self.loop.learn_transition(transition)
 
+    def _send_command(self, stamp: int, action: np.ndarray) -> None:
+        self._outputs.send_command(stamp, action)
+        if self._live_report is not None:
+            self._live_report.add_command(stamp, action)
+
     def _publish_update(self, transition: StampedTransition, surprise: "PredictionError") -> None:
         """Count an update of the lifetime state, and publish its prediction and surprise."""
         self._session.record_update()
-        self._outputs.publish_surprise(transition, surprise)
+        self._outputs.publish_surprise(transition, surprise, has_acted=self.loop.has_acted)
         self._inputs.health.count_transition(transition)
+        if self._live_report is not None:
+            self._live_report.add_transition(transition, surprise)
         for watch in self._transition_callbacks:
             watch(transition, surprise)
 
@@ -165,7 +190,8 @@ class ConfiguredAgent:
         # The error may have damaged the state, so it must not replace the saved one.
         self._session.mark_damaged(self.loop.fault)
         trace = "".join(traceback.format_exception(error))
-        self._node.get_logger().fatal(f"the agent stopped acting; the plant holds position\n{trace}")
+        then = "it drove nothing" if self._config.shadow else "the plant holds position"
+        self._node.get_logger().fatal(f"the agent stopped acting; {then}\n{trace}")
         self._node.trigger_deactivate()
 
     def _save_in_background(self) -> None:

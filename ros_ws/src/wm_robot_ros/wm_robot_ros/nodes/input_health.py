@@ -44,6 +44,7 @@ class InputHealth:
         period: float,
         target_max_age: float,
         min_subscribers: int,
+        command_topic: str,
         sensed: Subscription,
         applied: Subscription,
         target: Subscription,
@@ -53,11 +54,12 @@ class InputHealth:
         """Args:
         period: Control period, in s.
         target_max_age: Largest age of a target that is used, in s.
-        min_subscribers: Minimum number of `joint_command` subscribers before the agent starts.
+        min_subscribers: Minimum number of subscribers of the commands before the agent starts.
+        command_topic: Topic of the commands.
         target_requirement: See `GoalDecoder.requirement`.
         """
         self._node, self._requirements, self._throttled_log = node, requirements, throttled_log
-        self._sensors = sensors
+        self._sensors, self._command_topic = sensors, command_topic
         self._period, self._target_max_age, self._min_subscribers = period, target_max_age, min_subscribers
         self.clock = NodeClock(node, throttled_log, period)
         self.unusable_transitions = UnusableTransitions(period)
@@ -157,7 +159,7 @@ class InputHealth:
 
     def _describe_missing_subscribers(self, inputs_present: bool) -> str:
         """Return a sentence about missing subscribers that the agent waits for; empty if there are enough."""
-        topic, wanted = self._node.resolve_topic_name("joint_command"), self._min_subscribers
+        topic, wanted = self._node.resolve_topic_name(self._command_topic), self._min_subscribers
         if (
             not inputs_present
             or self._requirements.has_started

@@ -9,7 +9,7 @@ import queue
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +24,7 @@ from sensor_msgs.msg import JointState
 from std_msgs.msg import Float64, String
 
 from wm_robot.errors import ConfigError
+from wm_robot.recording.agent_log import DRIVING_AGENT, SHADOW_COMMAND
 from wm_robot.recording.robot_topics import resolve_topic
 from wm_robot.recording.session_file import FLUSH_PERIOD, SessionWriter
 from wm_robot.robots import load_spec
@@ -55,9 +56,6 @@ TOPICS: Mapping[str, tuple[type, QoSProfile]] = {
     "applied_command": (JointState, RECORD_QOS),
     "joint_command": (JointState, RECORD_QOS),
     "target": (PointStamped, RECORD_QOS),
-    "agent/status": (String, RECORD_QOS),
-    "agent/prediction": (JointState, RECORD_QOS),
-    "agent/surprise": (Float64, RECORD_QOS),
     "plant/status": (String, RECORD_QOS),
     "plant/intervention": (String, RECORD_QOS),
     "ground_truth/gripper": (PointStamped, RECORD_QOS),
@@ -65,6 +63,13 @@ TOPICS: Mapping[str, tuple[type, QoSProfile]] = {
 }
 """Recorded topics of each robot, by name in its namespace, besides those of its sensors. The type of `target` depends
 on the task."""
+AGENT_TOPICS: Mapping[str, type] = {
+    "status": String,
+    "prediction": JointState,
+    "surprise": Float64,
+    "transition": String,
+}
+"""Recorded topics of each agent, by name in the namespace of its node."""
 SHARED: Mapping[str, tuple[type, QoSProfile]] = {"/diagnostics": (DiagnosticArray, RECORD_QOS)}
 QUEUE_CAPACITY = 20_000
 """Capacity of the queue, in messages: half a minute of two robots."""
@@ -82,8 +87,11 @@ class RecordedRobot:
     """Recorded topic, as in `TOPICS` or the spec → message type."""
 
     @classmethod
-    def load(cls, model: str, task_name: str) -> "RecordedRobot":
+    def load(cls, model: str, task_name: str, agents: Sequence[str] = ("agent",)) -> "RecordedRobot":
         """Load a robot by its name or the path of its spec.
+
+        Args:
+            agents: Names of the nodes of its agents. One that does not drive is called otherwise than `agent`.
 
         Raises:
             SpecError: If the spec cannot be read, or its sensors cannot be received.
@@ -91,6 +99,10 @@ class RecordedRobot:
         spec = load_spec(model)
         check_sensor_topics(spec)
         kinds = {name: kind for name, (kind, _) in TOPICS.items()}
+        for agent in agents:
+            kinds |= {f"{agent}/{name}": kind for name, kind in AGENT_TOPICS.items()}
+            if agent != DRIVING_AGENT:
+                kinds[f"{agent}/{SHADOW_COMMAND}"] = JointState
         kinds |= {each.topic: find_message_class(each) for each in list_message_sensors(spec).values()}
         task = spec.tasks.get(task_name or next(iter(spec.tasks), ""))
         if task is not None and task.goal:
@@ -225,6 +237,12 @@ class RecorderNode(Node):
         task_name = declare_parameter(
             self, "task", "", "task whose goals are recorded; empty: the first one of the robot's spec"
         )
+        agents = declare_parameter(
+            self,
+            "agents",
+            "agent",
+            "names of the agents' nodes, separated by commas; those in shadow mode have other names than agent",
+        )
         summary = declare_parameter(
             self, "summary", "", "file for lines of JSON with a status summary; empty: none"
         )
@@ -248,7 +266,8 @@ class RecorderNode(Node):
             raise ConfigError(
                 f"robot has {len(models)} specs for {len(names)} robots; give one, or one for each"
             )
-        loaded = {each: RecordedRobot.load(each, task_name) for each in dict.fromkeys(models)}
+        listed = [each.strip() for each in agents.split(",") if each.strip()]
+        loaded = {each: RecordedRobot.load(each, task_name, listed) for each in dict.fromkeys(models)}
         self._robots = {name: loaded[models[number % len(models)]] for number, name in enumerate(names)}
         self._summaries: dict[str, StatusSummary] = {}
         """Of each robot; empty if there is no summary."""

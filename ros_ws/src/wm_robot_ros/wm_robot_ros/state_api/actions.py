@@ -7,6 +7,7 @@ at a time.
 import json
 import math
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Awaitable, Callable, Iterable
@@ -23,6 +24,7 @@ from wm_robot.errors import ConfigError, DeviceError, SnapshotError, WmRobotErro
 from wm_robot.streams.transition_assembler import StampedTransition
 from wm_robot_ros.middleware.idle_tasks import create_steady_timer
 from wm_robot_ros.middleware.worker_result import await_result
+from wm_robot_ros.state_api.live_report import flatten_report
 from wm_robot_ros.state_api.messages import metric_messages, snapshot_message
 from wm_robot_ros.state_api.served_agent import ServedAgent
 from wm_robot_ros.state_api.services import restore_state
@@ -36,6 +38,8 @@ CHECK_INTERVAL = 0.2
 MIN_STEPS = 8
 """Smallest number of steps of `adapt`: two in each quarter."""
 WORKER_MODULE = "wm_robot_ros.state_api.worker"
+LIVE, BATTERY, QUICK = "live", "battery", "quick"
+"""What `evaluate` runs in place of recordings: `live:SECONDS`, `battery:quick` and `battery:full`."""
 Execute = Callable[[ServerGoalHandle, Any, Any], Awaitable[bool]]
 
 
@@ -186,6 +190,11 @@ class LifetimeActions:
     async def _run_evaluate(
         self, goal: ServerGoalHandle, asked: Evaluate.Goal, result: Evaluate.Result
     ) -> bool:
+        kind, size = parse_evaluation(list(asked.recordings))
+        if kind == LIVE:
+            return await self._report_live(goal, float(size), result)
+        if kind == BATTERY:
+            return await self._run_battery(goal, size, list(asked.references), result)
         store, _ = open_store_branch(self._agent.session.place)
         told = await self._run_worker(
             goal,
@@ -201,6 +210,48 @@ class LifetimeActions:
             surprise = {"surprise": row.pop("surprise")}
             result.metrics = [*result.metrics, *metric_messages(surprise, "nat"), *metric_messages(row, "1")]
         return True
+
+    async def _report_live(self, goal: ServerGoalHandle, seconds: float, result: Evaluate.Result) -> bool:
+        """Report on the next seconds of an agent in shadow mode."""
+        agent, report = self._agent, self._agent.live_report
+        if report is None:
+            raise ConfigError(
+                f"'{LIVE}:' needs an agent in shadow mode, and this one drives. Run: wm-robot up shadow"
+            )
+        wanted = max(1, round(seconds / agent.spec.dt))
+        report.restart()
+        while report.num_steps < wanted:
+            await self._wait_for_check(goal)
+            if not agent.loop.active:
+                raise DeviceError(f"the agent is not active: {agent.loop.fault or 'activate it'}")
+            goal.publish_feedback(
+                Evaluate.Feedback(progress=min(report.num_steps / wanted, 1.0), current_work="live topics")
+            )
+        found = report.to_dict()
+        result.steps = int(found["num_steps"])
+        result.metrics = metric_messages(flatten_report(found), "1")
+        return True
+
+    async def _run_battery(
+        self, goal: ServerGoalHandle, size: str, references: list[str], result: Evaluate.Result
+    ) -> bool:
+        """Validate base and state of this agent by the battery, in a worker process; the message is the verdict."""
+        store, _ = open_store_branch(self._agent.session.place)
+        if len(references) > 1:
+            raise ConfigError(f"'{BATTERY}:' validates one state, and references are {references}")
+        told = await self._run_worker(
+            goal,
+            Evaluate.Feedback,
+            work="validate",
+            reference=references[0] if references else await self._save_state(),
+            is_quick=size == QUICK,
+            model=self._agent.robot,
+            task=self._agent.task,
+        )
+        result.snapshots = [snapshot_message(store, told["snapshot"])]
+        result.metrics = metric_messages(told["metrics"], "1")
+        result.message = told["verdict"]
+        return bool(told["passed"])
 
     async def _run_worker(self, goal: ServerGoalHandle, feedback: type, **request: Any) -> dict[str, Any]:
         """Run a request in a worker process, publish its progress as feedback, and return its result."""
@@ -262,11 +313,35 @@ class LifetimeActions:
             self._node.destroy_timer(self._timer)
             self._timer = None
         if self._child is not None:
-            self._child.kill()
+            if self._child.poll() is None:
+                # With all processes that it started.
+                os.killpg(self._child.pid, signal.SIGKILL)
             self._child.wait()
             if self._child.stdout:
                 self._child.stdout.close()
         self._child = None
+
+
+def parse_evaluation(recordings: list[str]) -> tuple[str, str]:
+    """Return what is evaluated in place of recordings, and its size; empty texts for recordings.
+
+    Raises:
+        ConfigError: If the size is not permitted, or there are recordings besides.
+    """
+    kind, _, size = recordings[0].partition(":") if recordings else ("", "", "")
+    if kind not in (LIVE, BATTERY):
+        return "", ""
+    if len(recordings) > 1:
+        raise ConfigError(f"recordings are {recordings}; '{recordings[0]}' must be the only one")
+    try:
+        is_permitted = size in (QUICK, "full") if kind == BATTERY else 0 < float(size) < math.inf
+    except ValueError:
+        is_permitted = False
+    if not is_permitted:
+        raise ConfigError(
+            f"'{recordings[0]}' cannot be evaluated; it must be {BATTERY}:{QUICK}, {BATTERY}:full or {LIVE}:SECONDS"
+        )
+    return kind, size
 
 
 def _compute_quarter_means(surprises: Iterable[float]) -> tuple[float, float]:

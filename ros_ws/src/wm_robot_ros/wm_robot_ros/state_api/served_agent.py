@@ -8,6 +8,7 @@ from rclpy.node import Node
 from wm_robot.control.agent_loop import AgentLoop
 from wm_robot.spec import RobotSpec
 from wm_robot_ros.middleware.idle_tasks import IdleTasks
+from wm_robot_ros.state_api.live_report import LiveReport
 from wm_robot_ros.state_api.state_session import StateSession
 
 if TYPE_CHECKING:
@@ -29,5 +30,8 @@ class ServedAgent:
     """Folder of the base."""
     robot: str
     """Name of the robot, or path of its spec."""
+    task: str
     learning: bool
     """False: the lifetime state is read and never updated."""
+    live_report: LiveReport | None = None
+    """None for an agent that drives."""

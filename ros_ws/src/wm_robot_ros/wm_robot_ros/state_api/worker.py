@@ -6,8 +6,12 @@ all.
 """
 
 import json
+import math
 import os
+import re
+import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -36,6 +40,8 @@ from wm_robot.store.store import Store
 from wm_robot.types import Step
 
 WORKER_NICENESS = 19
+EXIT_REFUSED = 3
+"""Exit code of `wm-robot validate` for a verdict `failed`."""
 PROGRESS_INTERVAL = 0.2
 """Time between two lines of progress, in s."""
 
@@ -169,9 +175,57 @@ def assimilate_and_save(
     }
 
 
+def validate_state(
+    base: Base,
+    spec: RobotSpec,
+    folder: Path,
+    *,
+    store: str,
+    reference: str,
+    is_quick: bool,
+    model: str,
+    task: str,
+) -> dict[str, Any]:
+    """Validate a saved state by `wm-robot validate`, in a process that ends with this one's group.
+
+    Args:
+        model: Name of the robot, or path of its spec.
+    """
+    head = Store(store).resolve(reference)
+    command = [sys.executable, "-m", "wm_robot_cli", "validate", str(folder), "--state", f"{store}@{head}"]
+    command += ["--robot", model, "--task", task, "--json", *(["--quick"] if is_quick else [])]
+    said = ""
+    # A file, because a pipe that is not read would hold the process up.
+    with tempfile.TemporaryFile("w+") as output:
+        with subprocess.Popen(
+            command, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.PIPE, text=True
+        ) as process:
+            assert process.stderr
+            for line in process.stderr:
+                said = line.strip() or said
+                if found := re.search(r"(\d+) %", line):
+                    write_line(progress=int(found[1]) / 100, current_work=line.strip())
+        output.seek(0)
+        results = output.read().splitlines()
+    if not results or process.returncode not in (0, EXIT_REFUSED):
+        raise SnapshotError(f"wm-robot validate ended with code {process.returncode}: {said}")
+    found_values = json.loads(results[-1])
+    metrics = {"passed": float(found_values["passed"]), "score": found_values["score"]}
+    for check in found_values["checks"]:
+        metrics[f"{check['name']}/passed"] = {"passed": 1.0, "failed": 0.0}.get(check["status"])
+        metrics |= {f"{check['name']}/{name}": value for name, value in check["figures"].items()}
+    return {
+        "snapshot": head,
+        "passed": bool(found_values["passed"]),
+        "verdict": found_values["verdict"],
+        "metrics": {name: math.nan if value is None else value for name, value in metrics.items()},
+    }
+
+
 WORK_FUNCTIONS: dict[str, Callable[..., dict[str, Any]]] = {
     "assimilate": assimilate_and_save,
     "evaluate": evaluate_states,
+    "validate": validate_state,
 }
 
 
