@@ -148,6 +148,7 @@ GIVEN = {
     "adapt": {"steps": "100", "max_surprise_increase": "1"},
     "evaluate": {"references": "main,ten"},
     "replay": {"display": "false"},
+    "shadow": {"namespace": "left", "seconds": "5", "record": "session.mcap"},
 }
 
 

@@ -1,5 +1,8 @@
 """Shadow mode: a candidate runs beside the agent that drives a robot, and no plant gets its commands."""
 
+import json
+import subprocess
+import sys
 from collections import Counter
 
 import pytest
@@ -9,6 +12,7 @@ pytestmark = [pytest.mark.ros, pytest.mark.sim, pytest.mark.learn, pytest.mark.t
 from std_msgs.msg import String
 
 from tests.evaluation.live_run import BASE, SPEC
+from tests.ros.built import need_messages
 from wm_robot.agent.builder import AgentConfig, load_agent
 from wm_robot.evaluation.validation.open_loop_models import AgentPredictions
 from wm_robot.evaluation.validation.replay import SAME, replay_log
@@ -107,3 +111,20 @@ def test_what_would_take_a_shadow_for_the_driver_is_refused(start, tmp_path, par
     command = make_node_command("agent_node", {"base": str(BASE), "shadow": True, **parameters}, name=name)
     assert start(command).wait_for_exit(30) == 2
     assert told in (tmp_path / "node0.log").read_text()
+
+
+def test_one_command_gives_the_report_of_a_shadow_beside_a_running_robot(start, peer, environment):
+    need_messages()
+    plant = {"duration": 60.0, "hold_if_late": False}
+    start(make_node_command("plant_node", plant, namespace="left"))
+    start(make_node_command("agent_node", {"base": str(BASE), "autostart": True}, namespace="left"))
+    drivers = listen(peer, "left/agent/status")
+    peer.until(lambda: drivers and drivers[-1]["num_actions"] > 5, "the agent does not drive", timeout=90)
+    command = [sys.executable, "-m", "wm_robot_cli", "up", "shadow", "namespace:=left", "seconds:=1"]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr[-3000:]
+    result = json.loads(next(line for line in done.stdout.splitlines() if line.startswith('{"success"')))
+    told = {each["name"]: each["value"] for each in result["metrics"]}
+    assert result["success"] and result["steps"] >= 50 and told["num_valid"] > 5
+    assert {"surprise/median", "open_loop/joints/position/8/coverage", "commands/distance/mean"} <= set(told)
+    assert not drivers[-1]["fault"]

@@ -40,6 +40,7 @@ from wm_robot.store.store import Store
 from wm_robot.types import Step
 
 WORKER_NICENESS = 19
+VALIDATE_COMMAND = (sys.executable, "-m", "wm_robot_cli", "validate")
 EXIT_REFUSED = 3
 """Exit code of `wm-robot validate` for a verdict `failed`."""
 PROGRESS_INTERVAL = 0.2
@@ -192,7 +193,7 @@ def validate_state(
         model: Name of the robot, or path of its spec.
     """
     head = Store(store).resolve(reference)
-    command = [sys.executable, "-m", "wm_robot_cli", "validate", str(folder), "--state", f"{store}@{head}"]
+    command = [*VALIDATE_COMMAND, str(folder), "--state", f"{store}@{head}"]
     command += ["--robot", model, "--task", task, "--json", *(["--quick"] if is_quick else [])]
     said = ""
     # A file, because a pipe that is not read would hold the process up.
