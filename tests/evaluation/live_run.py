@@ -1,11 +1,12 @@
 """A live run of an agent on a simulated arm, recorded as a session as `recorder_node` would."""
 
-from dataclasses import dataclass, field
+import json
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
 
-from tests.recording.sessions import JOINTS, PERIOD, START, TEXT, Said, joints, record, text
+from tests.recording.sessions import JOINTS, PERIOD, START, Said, joints, record, text
 from wm_robot.agent.builder import AgentConfig, load_agent
 from wm_robot.control.agent_loop import AgentLoop
 from wm_robot.recording.session_file import load_typestore
@@ -19,6 +20,8 @@ BASE = Path(__file__).parents[2] / "bases" / "arm-semiparametric"
 NUMBER = "std_msgs/msg/Float64"
 LOST_STATE, LOST_ACTION, STOPPED = 40, 61, 80
 """Steps whose observation is lost, whose applied action is lost, and in which the safety layer intervened."""
+STATUS_INTERVAL = 10
+"""Steps between two messages of the status."""
 
 
 @dataclass
@@ -34,10 +37,16 @@ class LiveRun:
         return path
 
 
-def make_config(base: Path | str) -> AgentConfig:
+def make_config(base: Path | str, *, learning: bool = True) -> AgentConfig:
     """An agent that plans little."""
     return AgentConfig(
-        base=str(base), task="reach", num_samples=8, horizon=3, num_iterations=1, monitor_plans=False
+        base=str(base),
+        task="reach",
+        learning=learning,
+        num_samples=8,
+        horizon=3,
+        num_iterations=1,
+        monitor_plans=False,
     )
 
 
@@ -55,7 +64,13 @@ def action(values: np.ndarray, stamp: int, name: str) -> Said:
 
 
 def live_run(
-    base: Path | str, *, steps: int, seed: int = 3, driver: str = "", faults: bool = True
+    base: Path | str,
+    *,
+    steps: int,
+    seed: int = 3,
+    driver: str = "",
+    faults: bool = True,
+    learning: bool = True,
 ) -> LiveRun:
     """Run an agent in real order: it acts on each observation, then learns from the transition to it.
 
@@ -65,7 +80,7 @@ def live_run(
         faults: Lose an observation and an action, and intervene once.
     """
     run, robot = LiveRun(), SimRobot(SPEC, seed=seed)
-    agent = load_agent(make_config(base), SPEC).agent
+    agent = load_agent(make_config(base, learning=learning), SPEC).agent
     goals = TaskGoals(SPEC, SPEC.find_task("reach"), seed=seed)
     name, topic = (driver, f"{driver}/shadow_command") if driver else ("agent", "joint_command")
     pairing, sent = TransitionAssembler(period=SPEC.dt, max_age=0.1), dict[int, np.ndarray]()
@@ -106,15 +121,12 @@ def live_run(
             started = True
         found = []
         while (one := pairing.take_transition()) is not None:
-            found.append(_mark(one, intervened))
+            found.append(replace(one, intervention=intervened))
             intervened = False
         loop.run_step(stamp, np.float32(obs), goals.compute_goal(step), found)
+        if step % STATUS_INTERVAL == 0:
+            run.said.append(
+                text(f"{name}/status", json.dumps({"active": True, "lifetime": dict(agent.counters)}))
+            )
     run.flat_state = agent.state.flatten()
-    run.said.append((f"{name}/status", TEXT, load_typestore().types[TEXT](data="{}")))
     return run
-
-
-def _mark(transition, intervened: bool):
-    from dataclasses import replace
-
-    return replace(transition, intervention=intervened)

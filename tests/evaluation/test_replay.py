@@ -11,10 +11,13 @@ pytestmark = [pytest.mark.ros, pytest.mark.sim, pytest.mark.learn, pytest.mark.e
 from tests.evaluation.live_run import BASE, LOST_ACTION, LOST_STATE, SPEC, STOPPED, live_run, make_config
 from tests.recording.sessions import PERIOD, START, record, text
 from wm_robot.agent.builder import load_agent
+from wm_robot.evaluation.validation.command_comparison import CommandComparison
 from wm_robot.evaluation.validation.open_loop_models import AgentPredictions, BasePredictions
 from wm_robot.evaluation.validation.replay import SAME, compare_states, replay_log
 from wm_robot.model.base import load_base
 from wm_robot.recording.agent_log import read_agent_log
+from wm_robot.safety.logged_gate import LoggedGate
+from wm_robot.spec import make_home_obs
 from wm_robot.streams.transition_record import TransitionRecord
 
 STEPS = 120
@@ -44,6 +47,23 @@ def test_the_surprise_of_every_step_equals_that_of_the_live_run(live, replayed):
     assert found.live is not None and found.live.is_equal
     assert found.live.num_compared == len(live.surprises) and found.live.first_different is None
     assert found.live.max_prediction_difference <= SAME
+
+
+def test_whether_it_learned_and_where_it_began_is_read_from_its_counters(replayed, tmp_path):
+    _, log, found = replayed
+    assert log.learning is True and log.num_updates_before == 0 and not found.notes
+    frozen = live_run(BASE, steps=30, learning=False, faults=False)
+    path = frozen.save(tmp_path / "frozen.mcap")
+    log = read_agent_log(path, SPEC)
+    assert log.learning is False and log.num_updates_before == 0
+    agent = load_agent(make_config(BASE, learning=False), SPEC).agent
+    again = replay_log(agent, log, AgentPredictions(agent), SPEC)
+    assert again.live is not None and again.live.is_equal and again.num_updates == 0
+    own = [one for one in frozen.said if one[0] in ("agent/prediction", "agent/surprise")]
+    late = [one for one in frozen.said if all(one is not gone for gone in own[:-10])]
+    record(tmp_path / "late.mcap", late, robot="")
+    (note,) = read_agent_log(tmp_path / "late.mcap", SPEC).notes
+    assert note.startswith("the agent took 20 transitions, and 5 of them are in the log")
 
 
 def test_the_lifetime_state_at_the_end_equals_that_of_the_live_run(live, replayed):
@@ -156,3 +176,36 @@ def test_an_observation_that_the_recorder_lost_is_a_note_and_a_gap(live, session
     assert not whole.notes and log.notes == ("1 transitions of the agent lack an observation in the log",)
     assert len(log.steps) == len(whole.steps) - 1
     assert sum(not step.valid for step in log.steps) == sum(not step.valid for step in whole.steps) + 1
+
+
+def test_a_shadow_is_compared_with_what_another_controller_applied(tmp_path):
+    path = live_run(BASE, steps=40, driver="shadow", faults=False).save(tmp_path / "shadow.mcap")
+    log = read_agent_log(path, SPEC, agent="shadow")
+    agent = load_agent(make_config(BASE), SPEC).agent
+    gate = LoggedGate(SPEC, log.initial_action)
+    found = replay_log(agent, log, AgentPredictions(agent), SPEC, gate=gate)
+    assert found.live is not None and found.live.is_equal
+    apart = np.stack([np.abs(step.command - step.applied) for step in log.steps if step.command is not None])
+    shares = apart / (SPEC.action_high - SPEC.action_low)
+    told = found.report.commands
+    assert told["count"] == len(apart) == len(log.steps)
+    assert told["distance"]["mean"] == pytest.approx(shares.mean()) and told["distance"]["mean"] > 0.001
+    assert told["distance"]["largest"] == pytest.approx(shares.max())
+    assert told["by_actuator"] == pytest.approx(dict(zip(SPEC.action_names, apart.mean(0), strict=True)))
+    # Seen as the agent that drives, it has no log of its own: every message counts, and nothing is compared.
+    other = read_agent_log(path, SPEC)
+    assert not other.is_live and all(step.command is None for step in other.steps)
+
+
+def test_a_command_beyond_the_limits_is_named_by_its_rule():
+    gate = LoggedGate(SPEC, SPEC.home_action)
+    comparison = CommandComparison(SPEC, gate)
+    obs, hold = make_home_obs(SPEC), SPEC.home_action
+    comparison.add_step(hold, obs, 0, hold)
+    comparison.add_step(hold + 3 * SPEC.action_step, obs, PERIOD, hold)
+    comparison.add_step(None, obs, 2 * PERIOD, hold)
+    told = comparison.to_dict()
+    assert told["count"] == 2 and told["violations"]["rate"] == 1 and told["limited_share"] == 0.5
+    assert told["distance"]["largest"] == pytest.approx(
+        (3 * SPEC.action_step / (SPEC.action_high - SPEC.action_low)).max(), rel=1e-4
+    )
