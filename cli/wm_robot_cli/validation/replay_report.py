@@ -1,6 +1,7 @@
 """`wm-robot validate --replay` and `--model-only`: reports of a log, and of a world model as a model."""
 
 import json
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -54,7 +55,9 @@ def report_replay(
     values: dict[str, Any] = {"session": str(session), "base": target.base, "state": target.state}
     values |= found.to_dict()
     if end_state:
-        values["end_state_difference"] = compare_states(agent.state, _load_state(end_state, agent))
+        apart = compare_states(agent.state, _load_state(end_state, agent))
+        # States of other parts or shapes have no difference.
+        values["end_state_difference"] = apart if math.isfinite(apart) else None
     if as_json:
         print(json.dumps(values))
     else:
@@ -192,6 +195,11 @@ def _print_replay(found: "ReplayReport", values: dict[str, Any]) -> None:
             f"{found.live.max_difference:.3g} nats per channel; the first at stamp {found.live.first_different}"
         )
     if "end_state_difference" in values:
-        print(f"largest difference from the saved state at the end: {values['end_state_difference']:.3g}")
+        apart = values["end_state_difference"]
+        print(
+            "the saved state at the end has other parts"
+            if apart is None
+            else f"largest difference from the saved state at the end: {apart:.3g}"
+        )
     for note in found.notes:
         print(note)
