@@ -18,8 +18,8 @@ from wm_robot_ros.nodes.agent_inputs import AgentInputs
 from wm_robot_ros.nodes.agent_outputs import AgentOutputs
 from wm_robot_ros.nodes.agent_parameters import AgentParameters
 from wm_robot_ros.nodes.agent_status import AgentStatus, StatusSources
-from wm_robot_ros.nodes.validation_report import REPORT_INTERVAL, ValidationReport
 from wm_robot_ros.nodes.shadow_mode import publish_report
+from wm_robot_ros.nodes.validation_report import REPORT_INTERVAL, ValidationReport
 from wm_robot_ros.state_api.create import create_state_interfaces
 from wm_robot_ros.state_api.live_report import LiveReport
 from wm_robot_ros.state_api.save_service import create_save_service
