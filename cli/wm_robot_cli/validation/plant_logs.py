@@ -12,6 +12,7 @@ from wm_robot.spec import RobotSpec
 from wm_robot.types import Observation
 from wm_robot_cli.validation.plant import ScenarioPlant
 from wm_robot_cli.validation.worlds import ScenarioSource
+from wm_robot_sim.standins.catalog import list_standins
 
 DECLARED_PLANTS = 4
 
@@ -55,21 +56,15 @@ def collect_log(plant: MovingPlant, spec: RobotSpec, num_steps: int) -> AgentLog
     return AgentLog(initial_action=hold, steps=tuple(steps))
 
 
-def list_plant_scenarios(
-    spec: RobotSpec, task: str, *, seed: int, seconds: float, standins: Sequence[str] = ()
-) -> Iterator[Scenario]:
-    """List the scenarios of plants: some in the declared ranges, one of each undeclared effect, and stand-ins.
-
-    Args:
-        standins: Names of stand-ins, which a plant of a scenario must know.
-    """
+def list_plant_scenarios(spec: RobotSpec, task: str, *, seed: int, seconds: float) -> Iterator[Scenario]:
+    """List the scenarios of plants: some in the declared ranges, one of each undeclared effect, and stand-ins."""
     check = Check(name="model", group="", measure="prediction", severity="minor")
     source = ScenarioSource(spec, task, seed=seed)
     sizes = {"seconds": seconds}
     yield from source.draw(check, {"worlds": "declared", "episodes": DECLARED_PLANTS, **sizes})
     yield from source.draw(check, {"worlds": "effects", **sizes})
-    for name in standins:
-        own = ScenarioSource(spec, task, seed=seed, standin=name)
+    for standin in list_standins(spec):
+        own = ScenarioSource(spec, task, seed=seed, standin=str(standin))
         yield from own.draw(check, {"worlds": "nominal", **sizes})
 
 
