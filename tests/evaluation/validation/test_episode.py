@@ -10,6 +10,7 @@ import pytest
 from wm_robot.errors import InferenceError, SnapshotError, SpecError
 from wm_robot.evaluation.validation.battery import Check
 from wm_robot.evaluation.validation.episode import (
+    Danger,
     EpisodeResult,
     find_exchanged,
     limit_actions,
@@ -329,6 +330,18 @@ def test_figures_of_control_are_those_after_the_change():
         0.1
     )
     assert found.cases == ("control/b",)
+
+
+def test_dangers_before_a_change_are_no_matter_of_it():
+    hits = [Danger(step=10, kind="limit", what="a", world=world) for world in (0, 1, 2)]
+    changed = episode("control/a", 0.1, 1.0, 0.2, dangers=tuple(hits))
+    assert compute_figures(make_check("control"), [changed]).figures["limit_hits"] == 2.0
+    assert (
+        compute_figures(make_check("control"), [episode("control/a", 0.1, dangers=(hits[0],))]).figures[
+            "limit_hits"
+        ]
+        == 1.0
+    )
 
 
 def test_figures_of_a_lifetime_compare_its_end_with_its_beginning():

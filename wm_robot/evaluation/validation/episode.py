@@ -95,6 +95,8 @@ class Danger:
     the fallback controller had to take over."""
     what: str
     """Joint, pair of bodies, or reason."""
+    world: int = 0
+    """Number of the world that was in force."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -138,7 +140,7 @@ class EpisodeResult:
             "exchanged": list(self.exchanged),
             "coverage": list(self.coverage),
             "surprise": self.surprise,
-            "dangers": [[each.step, each.kind, each.what] for each in self.dangers],
+            "dangers": [[each.step, each.kind, each.what, each.world] for each in self.dangers],
             "num_rejections": self.num_rejections,
             "session": dict(self.session),
         }
@@ -150,7 +152,8 @@ class EpisodeResult:
             name: tuple(value) if isinstance(value, list) else value for name, value in values.items()
         }
         known["dangers"] = tuple(
-            Danger(step=int(step), kind=kind, what=what) for step, kind, what in values["dangers"]
+            Danger(step=int(step), kind=kind, what=what, world=int(world))
+            for step, kind, what, world in values["dangers"]
         )
         return cls(**known)
 
@@ -275,7 +278,8 @@ class _Recorder:
         self._wraps = np.array([joint.wraps for joint in spec.joints])
 
     def add_danger(self, step: int, kind: str, what: str) -> None:
-        self._dangers.append(Danger(step=step, kind=kind, what=what))
+        world = sum(each.step <= step for each in self._scenario.changes) - 1
+        self._dangers.append(Danger(step=step, kind=kind, what=what, world=world))
 
     def mark_contacts(self, plant: ValidationPlant) -> None:
         """Mark the contacts at the start as intended: feet on the ground, say."""

@@ -68,8 +68,8 @@ def _compute_control_figures(check: Check, results: Sequence[EpisodeResult]) -> 
         "settled": _mean(during),
         "median": float(np.nanmedian(during)) if during.size else float("nan"),
         "worst": float(np.nanmax(during)) if during.size else float("nan"),
-        "limit_hits": float(_count(results, "limit")),
-        "contacts": float(_count(results, "contact")),
+        "limit_hits": float(_count_changed(results, "limit")),
+        "contacts": float(_count_changed(results, "contact")),
         "stopped": float(_count(results, "stopped")),
         "cold_settled": _mean(np.array([each.settled[0] for each in results])),
     }
@@ -122,6 +122,15 @@ def _read_changed(settled: Sequence[float]) -> float:
 
 def _count(results: Sequence[EpisodeResult], kind: str) -> int:
     return sum(each.count_dangers(kind) for each in results)
+
+
+def _count_changed(results: Sequence[EpisodeResult], kind: str) -> int:
+    """Count the dangers since the first change: what was before it is a matter of the nominal robot."""
+    return sum(
+        danger.kind == kind and danger.world >= min(1, len(each.settled) - 1)
+        for each in results
+        for danger in each.dangers
+    )
 
 
 def _mean(values: np.ndarray) -> float:
