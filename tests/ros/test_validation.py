@@ -21,7 +21,11 @@ from wm_robot.sharing.keyring import Keyring
 from wm_robot.sharing.record_claim import RecordClaim
 from wm_robot.sharing.signature import SigningKey
 from wm_robot.sharing.signed_record import sign_record
-from wm_robot.validation_record.installation import compute_whole_spec_digest, read_installation
+from wm_robot.validation_record.installation import (
+    compute_whole_spec_digest,
+    read_battery_digest,
+    read_installation,
+)
 from wm_robot.validation_record.subject import LineageEvent
 from wm_robot_ros.middleware import convert
 from wm_robot_ros.middleware.environment import make_node_command
@@ -54,6 +58,7 @@ class Robot(Bench):
             "model": spec.model_digest,
             "version": installed.version,
             "source": installed.source,
+            "battery": read_battery_digest(spec.name, folder),
         }
         self.claims = peer.node.create_publisher(String, "/arm/agent/validation", LATCHED_QOS)
         self.speaks = peer.node.create_publisher(String, "/arm/agent/status", OUTPUT_QOS)

@@ -16,12 +16,16 @@ from std_msgs.msg import String
 from wm_robot_msgs.srv import RestoreLifetime, SaveLifetime
 
 from tests.ros.test_state_services import Robot
-from tests.validation_record.records import BATTERY, record
-from wm_robot.robots import load_spec
+from tests.validation_record.records import record
+from wm_robot.robots import find_spec_path, load_spec
 from wm_robot.sharing.keyring import Keyring
 from wm_robot.sharing.record_claim import ClaimJudge, RecordClaim
 from wm_robot.sharing.signed_record import sign_record
-from wm_robot.validation_record.installation import compute_whole_spec_digest, read_installation
+from wm_robot.validation_record.installation import (
+    compute_whole_spec_digest,
+    read_battery_digest,
+    read_installation,
+)
 from wm_robot.validation_record.rules import RecordStatus, StaleCause
 from wm_robot.validation_record.subject import INITIAL_STATE, LineageEvent
 from wm_robot_ros.middleware.qos import LATCHED_QOS
@@ -60,7 +64,7 @@ def test_an_agent_reports_its_state_and_the_record_that_decides(start, peer, tmp
             steps=int(saved.steps),
             spec=compute_whole_spec_digest(SPEC),
             model=SPEC.model_digest,
-            battery=BATTERY,
+            battery=read_battery_digest(SPEC.name, find_spec_path(SPEC.name).parent),
             version=installed.version,
             source=installed.source,
         ),
