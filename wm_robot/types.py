@@ -1,4 +1,4 @@
-"""Data types of experience: observation, step, episode and trajectory batch."""
+"""Data types of experience: observation, step, episode, trajectory batch, and the fault of a robot."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -20,6 +20,26 @@ class Observation:
     """Time of measurement on the robot's own clock, in s."""
     values: np.ndarray
     """`O` numbers in the order of `RobotSpec.observation_names`, SI units."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Fault:
+    """Fault of a robot: what is wrong, where, and by how much. `wm_robot.evaluation.diagnosis` has the kinds."""
+
+    kind: str
+    joint: str = ""
+    """Empty for a fault of the whole robot."""
+    other: str = ""
+    """Second joint of exchanged cables."""
+    size: float = 0.0
+    """In the unit of the kind; 0 for a kind without a size."""
+    heading: float = 0.0
+    """Direction in which a tilted base leans, in rad about the vertical axis."""
+
+    def to_dict(self) -> dict[str, str | float]:
+        """Return plain values for JSON, without those that the kind does not need."""
+        values = {name: getattr(self, name) for name in ("kind", "joint", "other", "size", "heading")}
+        return {name: value for name, value in values.items() if value or name == "kind"}
 
 
 @dataclass(frozen=True)

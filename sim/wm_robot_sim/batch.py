@@ -13,6 +13,7 @@ from wm_robot.spec import JOINTS, ChannelGroup, ChannelLayout, RobotSpec
 from wm_robot_sim.base_motion import lift_out_of_ground
 from wm_robot_sim.command_path import CommandPath
 from wm_robot_sim.contacts import find_touching_bodies
+from wm_robot_sim.encoder_path import EncoderPath
 from wm_robot_sim.noise_blocks import NoiseBlocks
 from wm_robot_sim.physics_stepper import PhysicsStepper
 from wm_robot_sim.reachable_poses import compute_gripper_positions, sample_reachable_poses
@@ -105,6 +106,7 @@ class BatchSim:
         self._stepper = PhysicsStepper(self.plant, self.num_robots, self._models, num_threads)
         self._sensor_delay = np.zeros((self.num_robots, 1), int)
         self._bias = np.zeros((self.num_robots, 1, joints))
+        self._encoders = EncoderPath(spec, self.num_robots)
         own_size = len(self._layout.names)
         self._reading_step = self._make_reading_steps(own_size)
         self._noise_std = np.zeros((self.num_robots, 1, own_size), np.float32)
@@ -153,6 +155,8 @@ class BatchSim:
             self._bias[row, 0] = changes.bias
             for group, channels in self._layout.slices:
                 self._noise_std[row, 0, channels] = _get_noise_std(group, world)
+            self._encoders.set_row(row, changes.readings)
+            self._encoders.add_noise(row, self._layout, self._noise_std[row, 0])
         self._path.finish_rows()
 
     def reset(self, rows: Sequence[int] | None = None) -> np.ndarray:
@@ -179,6 +183,7 @@ class BatchSim:
             if self._base:
                 self._place_base(row, rng)
             self._path.actions[row] = self._compute_holding_action(pose)
+            self._path.set_points[row] = np.nan
             self._stepper.reset_row(row)
             own_size = len(self._layout.names)
             noise = rng.standard_normal((1, 1, own_size), np.float32)
@@ -262,6 +267,7 @@ class BatchSim:
         read = np.arange(1, steps + 1) * per - 1 - self._sensor_delay
         state, efforts = self._stepper.select_readings(after, self._sensordata[..., self._efforts], read)
         obs = self._compute_obs(state, efforts, self._noise.draw(self.steps, steps), slice(None))
+        self._encoders.hold_stuck(self._layout, self.obs, obs)
         if self.spec.sensors:
             obs = np.concatenate([obs, self._read_sensors(steps)], -1)
         self._path.append(applied)
@@ -349,7 +355,7 @@ class BatchSim:
 
         A floating base has the noise of positions in height and rotation, and that of velocities in its velocities.
         """
-        clean = self._compute_channels(state, efforts, self._bias[rows])
+        clean = self._compute_channels(state, efforts, self._bias[rows], encoders=rows)
         if not self._has_special:
             return self._quantize(clean.astype(np.float32) + self._noise_std[rows] * noise)
         # Angles are wrapped before they are rounded, and once more with their noise.
@@ -374,14 +380,22 @@ class BatchSim:
         return steps
 
     def _compute_channels(
-        self, state: np.ndarray, efforts: np.ndarray, bias: np.ndarray | float
+        self,
+        state: np.ndarray,
+        efforts: np.ndarray,
+        bias: np.ndarray | float,
+        *,
+        encoders: slice | None = None,
     ) -> np.ndarray:
-        """Compute the channels of physical states `… S` without noise, float64 `… O`; angles count their turns."""
-        channels = {
-            "position": state[..., self._qpos] + bias,
-            "velocity": state[..., self._qvel],
-            "effort": efforts,
-        }
+        """Compute the channels of physical states `… S` without noise, float64 `… O`; angles count their turns.
+
+        Args:
+            encoders: Rows of the states, whose encoders read them; None: the truth.
+        """
+        position, velocity = state[..., self._qpos], state[..., self._qvel]
+        if encoders is not None:
+            position, velocity = self._encoders.read(position, velocity, encoders)
+        channels = {"position": position + bias, "velocity": velocity, "effort": efforts}
         parts = [channels[i] for i in self.spec.interfaces]
         if self._base:
             qpos, qvel = 1 + self._base.qpos_ids, 1 + self.plant.model.nq + self._base.dof_ids
@@ -460,6 +474,7 @@ class BatchSim:
             "steps": self.steps,
             "physical": self._physics_state.copy(),
             "commands": self._path.actions.copy(),
+            "set_points": self._path.set_points.copy(),
             "stepper": self._stepper.save(),
         }
 
@@ -474,12 +489,14 @@ class BatchSim:
         """
         self.steps = int(saved["steps"])
         self._physics_state, self._path.actions = saved["physical"][rows], saved["commands"][rows]
+        self._path.set_points = saved["set_points"][rows]
         self._stepper.copy_rows(saved["stepper"], rows)
 
     def restore(self, saved: dict[str, Any]) -> None:
         """Continue from the result of `save`."""
         self.steps = int(saved["steps"])
         self._physics_state, self._path.actions = saved["physical"].copy(), saved["commands"].copy()
+        self._path.set_points = saved["set_points"].copy()
         self._num_resets, self.obs = saved["starts"].copy(), saved["obs"].copy()
         if self.spec.sensors:
             self._sensor_history, self._readings = saved["sensor_history"].copy(), saved["readings"].copy()

@@ -31,7 +31,10 @@ class CommandPath:
         self._delay = np.zeros((num_robots, 1, motors), int)
         self._step = plant.parts.encoder.command_step if plant.parts else None
         """Resolution of the commands, `A`; None: any number."""
-        self._has_own_delays = self._has_offsets = self._has_mixing = False
+        self._play = np.zeros((num_robots, motors))
+        self.set_points = np.full((num_robots, motors), np.nan)
+        """Set-points of servos with play, `B A`; NaN: that of the next command."""
+        self._has_own_delays = self._has_offsets = self._has_mixing = self._has_play = False
         self.actions = np.zeros((num_robots, self._history_steps, motors), np.float32)
         """Last applied actions, `B T A`, as many as the longest delay needs."""
 
@@ -39,12 +42,14 @@ class CommandPath:
         """Set what the world of a row changes; call `finish_rows` after the last."""
         self._scale[row, 0], self._offset[row, 0] = changes.scale, changes.offset
         self._delay[row, 0], self._mixing[row] = changes.delay + self._added_delay, changes.mixing
+        self._play[row] = changes.play if len(changes.play) else 0.0
 
     def finish_rows(self) -> None:
         # Motors of one robot usually share their delay, which takes half the time.
         self._has_own_delays = bool((self._delay != self._delay[:, :, :1]).any())
         self._has_offsets = bool(self._offset.any())
         self._has_mixing = bool((self._mixing != np.eye(self._mixing.shape[-1])).any())
+        self._has_play = bool(self._play.any())
 
     def append(self, applied: Float[np.ndarray, "B T A"]) -> None:
         """Add applied actions to the last ones."""
@@ -53,7 +58,17 @@ class CommandPath:
     def compute_commands(self, applied: Float[np.ndarray, "B T A"]) -> Float[np.ndarray, "B N A"]:
         """Compute the motor commands at each of `N` physics steps of the control steps of some actions."""
         known = np.concatenate([self.actions, applied], 1)
-        return self._select_commands(known, np.arange(applied.shape[1] * self._substeps))
+        commands = self._select_commands(known, np.arange(applied.shape[1] * self._substeps))
+        return self._follow_with_play(commands) if self._has_play else commands
+
+    def _follow_with_play(self, commands: np.ndarray) -> np.ndarray:
+        """Return the set-points of servos that follow their commands with play."""
+        now = np.where(np.isnan(self.set_points), commands[:, 0], self.set_points)
+        for step in range(commands.shape[1]):
+            now = np.clip(now, commands[:, step] - self._play, commands[:, step] + self._play)
+            commands[:, step] = now
+        self.set_points = now
+        return commands
 
     def compute_past_commands(self, count: int) -> Float[np.ndarray, "B N A"]:
         """Compute the motor commands at the last `N` physics steps, at most those of a control period."""

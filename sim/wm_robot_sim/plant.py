@@ -34,6 +34,7 @@ from wm_robot_sim.effects.effect import check_kinds
 from wm_robot_sim.effects.model_effects import change_model, reset_effects
 from wm_robot_sim.effects.scale import EffectScale
 from wm_robot_sim.effects.signal_effects import change_signals
+from wm_robot_sim.injected_faults import inject_faults
 from wm_robot_sim.model_compiler import compile_model
 from wm_robot_sim.model_quantities import PAYLOAD_RADIUS, change_quantity, reset_quantities
 from wm_robot_sim.model_reader import list_names, read_model
@@ -308,7 +309,7 @@ class Plant:
             )
         for effect in world.effects:
             changes = change_signals(self, changes, effect)
-        return changes
+        return inject_faults(self.spec, changes, world.injected)
 
 
 def _tilt_gravity(gravity: np.ndarray, tilt: np.ndarray) -> np.ndarray:

@@ -1,6 +1,6 @@
 """Signal changes: what a world changes in a robot's commands and readings, outside its model."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -35,6 +35,33 @@ class SignalChanges:
     """`A A`, commands that each motor gets of those of all motors, as their distances from the middle."""
     lag: int = 0
     """Further age of the readings of joints and base, in physics steps."""
+    play: np.ndarray = field(default_factory=lambda: np.zeros(0))
+    """`A`, half of the play between each servo and its joint, in rad (m); empty for none."""
+    readings: "ReadingChanges | None" = None
+    """None: each encoder reads its own joint, at scale 1."""
+
+
+@dataclass(frozen=True)
+class ReadingChanges:
+    """Reading changes: what the encoders of one robot make of positions and velocities, besides their bias."""
+
+    scale: np.ndarray
+    """`J`, factor on the distance from the middle of a joint's range; negative: reversed."""
+    source: np.ndarray
+    """`J`, joint that each encoder reads."""
+    noise_std: np.ndarray
+    """`J`, further standard deviation of the position, in rad (m)."""
+    is_stuck: np.ndarray
+    """`J`, whether position and velocity repeat their last reading."""
+
+    @classmethod
+    def make_unchanged(cls, num_joints: int) -> "ReadingChanges":
+        return cls(
+            np.ones(num_joints),
+            np.arange(num_joints),
+            np.zeros(num_joints),
+            np.zeros(num_joints, bool),
+        )
 
 
 def compute_signal_changes(

@@ -12,6 +12,7 @@ import numpy as np
 
 from wm_robot.errors import SpecError
 from wm_robot.spec import RobotSpec
+from wm_robot.types import Fault
 from wm_robot_sim.effects.effect import Effect
 from wm_robot_sim.model_compiler import compile_model
 from wm_robot_sim.randomization import check_parameter, scale_parameter
@@ -69,6 +70,9 @@ class World:
     """Usual deviation of each parameter, for `to_vector`; of a factor that of its logarithm."""
     effects: tuple[Effect, ...] = ()
     """Undeclared effects, at most one of a kind. `to_vector` does not have them."""
+    injected: tuple[Fault, ...] = ()
+    """Faults of cables, encoders and gears that the fields above cannot express; see `injected_faults`. `to_vector`
+    does not have them."""
 
     def __post_init__(self) -> None:
         for name in ARRAY_FIELDS:
@@ -134,9 +138,11 @@ class World:
             del values["parameters"], values["spreads"]
         if not self.effort_noise:
             del values["effort_noise"]
-        del values["effects"]
+        del values["effects"], values["injected"]
         if self.effects:
             values["effects"] = [effect.to_dict() for effect in self.effects]
+        if self.injected:
+            values["injected"] = [fault.to_dict() for fault in self.injected]
         return {name: _convert_to_plain(value) for name, value in values.items()}
 
     @classmethod
@@ -152,7 +158,12 @@ class World:
         except (KeyError, TypeError, ValueError) as error:
             raise SpecError(f"world: {type(error).__name__}: {error}") from error
         effects = tuple(Effect.from_dict(each) for each in values.get("effects", ()))
-        return cls(**{**values, **arrays, "fault": tuple(values.get("fault", ())), "effects": effects})
+        try:
+            injected = tuple(Fault(**each) for each in values.get("injected", ()))
+        except TypeError as error:
+            raise SpecError(f"world.injected: {error}") from error
+        own = {"fault": tuple(values.get("fault", ())), "effects": effects, "injected": injected}
+        return cls(**{**values, **arrays, **own})
 
 
 class DomainRandomization:

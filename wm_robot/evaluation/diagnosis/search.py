@@ -1,0 +1,515 @@
+"""Search: finds the faults that explain a recording, by comparing hypotheses in simulation.
+
+Healthy parameters are fitted first, with the spread of healthy robots as prior. A fault is a parameter that may be
+far from healthy, or a fault without a size. The best few are fitted, and decided on segments that were not fitted.
+"""
+
+import itertools
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+from jaxtyping import Bool, Float
+
+from wm_robot.evaluation.diagnosis.diagnosis import Diagnosis, Finding, Rival, Untold
+from wm_robot.evaluation.diagnosis.fault_kinds import FAULT_KINDS
+from wm_robot.evaluation.diagnosis.readings import Recording
+from wm_robot.evaluation.diagnosis.scoring import (
+    Fit,
+    Hypothesis,
+    Scorer,
+    compute_likelihood,
+    compute_objective,
+    select_checked_steps,
+)
+from wm_robot.evaluation.diagnosis.simulator import SegmentSimulator
+from wm_robot.progress import Progress, ignore_progress
+from wm_robot.types import Fault
+
+MAX_FAULTS = 3
+NUM_FITTED = 7
+"""Candidates that are fitted, of those that score best."""
+MIN_GAIN = 12.0
+"""Log likelihood that a fault must gain on held-out segments, in nats."""
+NUM_BEST_LEFT_OUT = 2
+"""Segments with the largest gain that do not count towards it: an impact or two must not decide."""
+MIN_DEVIATIONS = 3.0
+"""The gain in standard deviations over segments, each of at most `MAX_SEGMENT_GAIN`: few show a contact with a stop."""
+MAX_SEGMENT_GAIN = 3.0
+MIN_EXPECTED_GAIN = 4.0
+"""Log likelihood that a candidate must gain by its slopes before it is fitted."""
+MIN_RELATIVE_GAIN = 0.02
+"""The same as a share of the log likelihood without the fault."""
+SUSPICIOUS = 3.0
+"""Error of a joint, in ordinary ones, from which far candidates of it are tried."""
+TELLABLE_STD = 0.08
+"""Deviation of the zero of servo and reading above which a recording cannot show it, in rad."""
+RIVAL_PROBABILITY = 0.02
+NOISE_FACTOR, LEAST_NOISE = 3.5, 0.002
+"""Noise of a noisy encoder, as a multiple of that of the other joints, and at least, in rad (m)."""
+LARGEST_PAIRS = 40
+"""Pairs of joints whose cables are tried."""
+SIMULATIONS = 700
+"""Simulations of a usual diagnosis, for its progress."""
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """Candidate: a kind of fault at a place."""
+
+    kind: str
+    joint: str = ""
+    other: str = ""
+    columns: tuple[int, ...] = ()
+    """Parameters that are its size."""
+
+    @property
+    def place(self) -> tuple[str, frozenset[str]]:
+        return self.kind, frozenset({self.joint, self.other})
+
+
+@dataclass
+class _Level:
+    """What is known before the next fault is searched."""
+
+    fit: Fit
+    faults: tuple[Candidate, ...] = ()
+    start: Float[np.ndarray, "P"] = field(default_factory=lambda: np.zeros(0))
+
+
+def diagnose_recording(
+    simulator: SegmentSimulator,
+    recording: Recording,
+    *,
+    proposals: Sequence[Fault] = (),
+    progress: Progress = ignore_progress,
+) -> Diagnosis:
+    """Diagnose a robot from a recording.
+
+    Args:
+        simulator: Simulator of the robot with the same recording.
+        proposals: Faults that are always fitted, such as those of a learned state.
+        progress: Called with the number of simulations.
+    """
+    return _Search(simulator, recording, proposals, progress).run()
+
+
+class _Search:
+    def __init__(
+        self,
+        simulator: SegmentSimulator,
+        recording: Recording,
+        proposals: Sequence[Fault],
+        progress: Progress,
+    ):
+        self.recording, self.proposals = recording, proposals
+        self.joints = recording.spec.joint_names
+        self.parameters = tuple(simulator.parameters)
+        self.columns = {each.name: number for number, each in enumerate(self.parameters)}
+        self.done, self.progress, self.expected = 0, progress, SIMULATIONS
+        is_stuck = recording.find_stuck()
+        self.stuck = tuple(
+            Fault(kind="stuck", joint=name)
+            for name, found in zip(self.joints, is_stuck, strict=True)
+            if found
+        )
+        segments = recording.cut_segments()
+        self.train, self.held_out = segments.select(slice(0, None, 2)), segments.select(slice(1, None, 2))
+        self.coarse_rows = np.arange(0, len(self.train), 2)
+        self.coarse = self.train.select(self.coarse_rows)
+        noise = estimate_noise(recording)
+        count = len(select_checked_steps(segments.length))
+        self.scorer = Scorer(
+            simulator,
+            recording.read_segments,
+            np.tile(np.sqrt(2) * noise, (count, 1)),
+            np.tile(is_stuck, 2),
+            self._count,
+        )
+
+    def _count(self) -> None:
+        self.done += 1
+        self.progress(min(self.done, self.expected - 1), self.expected)
+
+    def run(self) -> Diagnosis:
+        level = self._fit_healthy()
+        findings: list[Finding] = [
+            Finding(fault, interval=(0.0, 0.0), probability=0.99, gain=0.0, rivals=()) for fault in self.stuck
+        ]
+        for _ in range(MAX_FAULTS):
+            found = self._search_fault(level)
+            if found is None:
+                break
+            level, finding = found
+            findings = [*self._measure_again(level, findings), finding]
+        noisy = self._find_noise(level)
+        untold = self._find_untold(level, findings)
+        self.progress(self.expected, self.expected)
+        return Diagnosis(
+            robot=self.recording.spec.name,
+            seconds=self.recording.seconds,
+            findings=(*findings, *noisy),
+            untold=untold,
+            misfit=float(np.sqrt(np.median(level.fit.residual**2))),
+            num_simulations=self.done,
+        )
+
+    def _fit_healthy(self) -> _Level:
+        """Fit a healthy robot; its delay first, since that has no slope far away."""
+        names, scorer = self.columns, self.scorer
+        best, start = -np.inf, np.zeros(len(self.parameters))
+        delay = self.parameters[names["delay"]]
+        for value in np.linspace(0.0, 0.12, 7):
+            tried = np.zeros(len(self.parameters))
+            tried[names["delay"]] = value
+            residual = scorer.compute_residual(Hypothesis(tried, self.stuck), self.coarse)
+            objective = float(compute_likelihood(residual).sum())
+            if value > delay.healthy[1]:
+                objective -= MIN_GAIN
+            if objective > best:
+                best, start = objective, tried
+        self.base_delay = start[names["delay"]]
+        hypothesis = Hypothesis(start, self.stuck)
+        slopes = self._compute_all_slopes(hypothesis)
+        self.first_slopes = slopes
+        fit = scorer.fit(hypothesis, self.train, slopes)
+        return _Level(self._fit_again(fit), (), start)
+
+    def _compute_all_slopes(self, hypothesis: Hypothesis) -> np.ndarray:
+        residual = self.scorer.compute_residual(hypothesis, self.train)
+        return self.scorer.compute_slopes(hypothesis, residual, self.train, range(len(self.parameters)))
+
+    def _fit_again(self, fit: Fit) -> Fit:
+        """Fit with slopes of where the fit is now."""
+        slopes = self.scorer.compute_slopes(
+            fit.hypothesis, fit.residual, self.train, range(len(self.parameters))
+        )
+        return self.scorer.fit(fit.hypothesis, self.train, slopes, iterations=3)
+
+    def _search_fault(self, level: _Level) -> tuple[_Level, Finding] | None:
+        """Search the next fault; None if none is clearly better."""
+        ranked = self._rank_candidates(level)
+        before = compute_likelihood(self.scorer.compute_residual(level.fit.hypothesis, self.held_out))
+        fitted: list[tuple[Candidate, Fit, np.ndarray]] = []
+        for candidate, start in ranked:
+            fit = self._fit_candidate(level, candidate, start)
+            if not self._is_fault(candidate, fit):
+                continue
+            after = compute_likelihood(self.scorer.compute_residual(fit.hypothesis, self.held_out))
+            fitted.append((candidate, fit, after))
+        fitted.sort(key=lambda each: -float(each[2].sum() + each[1].objective))
+        if not fitted:
+            return None
+        candidate, fit, after = fitted[0]
+        gain = after - before
+        counted = float(np.sort(gain)[:-NUM_BEST_LEFT_OUT].sum())
+        if not (
+            counted > MIN_GAIN
+            and counted > -MIN_RELATIVE_GAIN * before.sum()
+            and compute_deviations(gain) > MIN_DEVIATIONS
+        ):
+            return None
+        own = compute_likelihood(fit.residual)
+        rivals = []
+        for other, other_fit, other_after in fitted[1:]:
+            apart = np.concatenate([after - other_after, own - compute_likelihood(other_fit.residual)])
+            chance = 1 - normal_cdf(compute_deviations(apart) if apart.any() else 0.0)
+            if chance > RIVAL_PROBABILITY and other.place != candidate.place:
+                rivals.append(Rival(self._make_fault(other, other_fit), float(min(chance, 0.5))))
+        fit = self._fit_again(fit)
+        if not self._is_fault(candidate, fit):
+            return None
+        probability = normal_cdf(compute_deviations(gain)) * np.prod(
+            [1 - each.probability for each in rivals]
+        )
+        finding = Finding(
+            self._make_fault(candidate, fit),
+            interval=self._compute_interval(candidate, fit),
+            probability=min(probability, 0.999),
+            gain=counted,
+            rivals=tuple(rivals),
+        )
+        return _Level(fit, (*level.faults, candidate), level.start), finding
+
+    def _list_candidates(self, suspicious: Bool[np.ndarray, "J"]) -> list[Candidate]:
+        found = []
+        for kind, about in FAULT_KINDS.items():
+            if about.place == "joint":
+                for joint, doubted in zip(self.joints, suspicious, strict=True):
+                    if about.parameter:
+                        if (name := f"{about.parameter}/{joint}") in self.columns:
+                            found.append(Candidate(kind, joint, columns=(self.columns[name],)))
+                    elif doubted and kind not in ("stuck", "noisy") and self._has_motor(joint):
+                        found.append(Candidate(kind, joint))
+            elif about.place == "pair":
+                doubted_joints = [
+                    each for each, doubted in zip(self.joints, suspicious, strict=True)
+                    if doubted and self._has_motor(each)
+                ]  # fmt: skip
+                pairs = list(itertools.combinations(doubted_joints, 2))[:LARGEST_PAIRS]
+                found += [Candidate(kind, one, other) for one, other in pairs]
+            else:
+                names = ("tilt_x", "tilt_y") if kind == "mounting" else (about.parameter,)
+                if all(name in self.columns for name in names):
+                    found.append(Candidate(kind, columns=tuple(self.columns[name] for name in names)))
+        return found
+
+    def _has_motor(self, joint: str) -> bool:
+        return any(each.joint == joint for each in self.recording.spec.actuators)
+
+    def _rank_candidates(self, level: _Level) -> list[tuple[Candidate, Hypothesis]]:
+        """Return the candidates that seem best, with where their fit starts."""
+        scorer, base = self.scorer, level.fit
+        size = len(self.train) / len(self.coarse)
+        doubt = np.sqrt(np.mean(np.minimum(base.residual**2, 400.0), axis=(0, 1)))
+        joints = len(self.joints)
+        suspicious = np.maximum(doubt[:joints], doubt[joints:]) > SUSPICIOUS
+        coarse_null = compute_objective(
+            base.residual[self.coarse_rows],
+            base.hypothesis.values,
+            scorer.compute_precision(base.hypothesis.wide) / size,
+        )
+        taken = {each.place for each in level.faults}
+        scored: list[tuple[float, Candidate, Hypothesis]] = []
+        for candidate in self._list_candidates(suspicious):
+            if candidate.place in taken:
+                continue
+            wide = base.hypothesis.wide | set(candidate.columns)
+            if candidate.columns:
+                start = replace(base.hypothesis, wide=frozenset(wide))
+                step, _ = scorer.solve(start, base.residual, base.slopes)
+                left = base.residual - np.tensordot(step, base.slopes, 1)
+                start = replace(start, values=start.values + step)
+                gain = compute_objective(left, start.values, scorer.compute_precision(start.wide))
+                scored.append((gain - base.objective, candidate, start))
+            far = {candidate.joint, candidate.other} - {""}
+            if far and not any(suspicious[self.joints.index(joint)] for joint in far):
+                continue
+            for start in self._list_starts(level, candidate):
+                residual = scorer.compute_residual(start, self.coarse)
+                slopes = self.first_slopes[:, self.coarse_rows]
+                precision = scorer.compute_precision(start.wide) / size
+                step, _ = scorer.solve(start, residual, slopes, evidence=size)
+                objective = max(
+                    compute_objective(residual, start.values, precision),
+                    compute_objective(
+                        residual - np.tensordot(step, slopes, 1), start.values + step, precision
+                    ),
+                )
+                scored.append(((objective - coarse_null) * size, candidate, start))
+        scored.sort(key=lambda each: -each[0])
+        best: dict[tuple[str, frozenset[str]], tuple[Candidate, Hypothesis]] = {}
+        for gain, candidate, start in scored:
+            if gain > MIN_EXPECTED_GAIN and len(best) < NUM_FITTED and candidate.place not in best:
+                best[candidate.place] = candidate, start
+        for candidate, start in self._list_proposed(level):
+            if candidate.place not in taken:
+                best.setdefault(candidate.place, (candidate, start))
+        return list(best.values())
+
+    def _list_starts(self, level: _Level, candidate: Candidate) -> list[Hypothesis]:
+        """List hypotheses with a candidate of a large size, and its joints otherwise as at the start."""
+        values, kind = self._forget_joints(level, candidate), FAULT_KINDS[candidate.kind]
+        wide = level.fit.hypothesis.wide | set(candidate.columns)
+        faults = level.fit.hypothesis.faults
+        if not candidate.columns:
+            return [Hypothesis(values, (*faults, _fault_of(candidate)), level.fit.hypothesis.wide)]
+        starts = []
+        sizes: list[tuple[float, ...]]
+        if candidate.kind == "mounting":
+            sizes = [
+                (size * math.cos(angle), size * math.sin(angle))
+                for size in kind.starts
+                for angle in np.arange(4) * math.pi / 2
+            ]
+        else:
+            sizes = [(math.log(size) if kind.is_factor else size,) for size in kind.starts]
+        for size in sizes:
+            tried = values.copy()
+            tried[list(candidate.columns)] = size
+            starts.append(Hypothesis(tried, faults, frozenset(wide)))
+        return starts
+
+    def _list_proposed(self, level: _Level) -> list[tuple[Candidate, Hypothesis]]:
+        found = []
+        everywhere = np.ones(len(self.joints), bool)
+        known = {each.place: each for each in self._list_candidates(everywhere)}
+        for fault in self.proposals:
+            place = fault.kind, frozenset({fault.joint, fault.other})
+            if place not in known:
+                continue
+            candidate = known[place]
+            start = self._list_starts(level, candidate)[0]
+            if candidate.columns and fault.size:
+                kind, values = FAULT_KINDS[fault.kind], start.values.copy()
+                size = math.log(fault.size) if kind.is_factor else fault.size
+                both = (size * math.cos(fault.heading), size * math.sin(fault.heading))
+                values[list(candidate.columns)] = both if len(candidate.columns) == 2 else size
+                start = replace(start, values=values)
+            found.append((candidate, start))
+        return found
+
+    def _forget_joints(self, level: _Level, candidate: Candidate) -> np.ndarray:
+        """Return the fitted values, with those of the joints of a candidate and of the whole robot as at the start.
+
+        What was fitted to a large fault without it is wrong with it.
+        """
+        joints = {candidate.joint, candidate.other, ""}
+        kept = {column for each in level.faults for column in each.columns}
+        own = [
+            number
+            for number, each in enumerate(self.parameters)
+            if each.joint in joints and number not in kept
+        ]
+        values = level.fit.hypothesis.values.copy()
+        values[own] = level.start[own]
+        return values
+
+    def _fit_candidate(self, level: _Level, candidate: Candidate, start: Hypothesis) -> Fit:
+        joints = {candidate.joint, candidate.other} - {""}
+        refreshed = [
+            number
+            for number, each in enumerate(self.parameters)
+            if each.joint in joints
+            or (not each.joint and number in candidate.columns)
+            or each.name in _GLOBAL
+        ]
+        return self.scorer.fit(start, self.train, level.fit.slopes, refreshed=refreshed, iterations=3)
+
+    def _is_fault(self, candidate: Candidate, fit: Fit) -> bool:
+        """Whether the fitted size is outside of what healthy robots have."""
+        if not candidate.columns:
+            return True
+        values = fit.hypothesis.values[list(candidate.columns)]
+        low, high = self.parameters[candidate.columns[0]].healthy
+        size = float(np.hypot(*values)) if len(values) == 2 else float(values[0])
+        return not low <= size <= high
+
+    def _make_fault(self, candidate: Candidate, fit: Fit) -> Fault:
+        made = _fault_of(candidate)
+        if not candidate.columns:
+            return made
+        values = fit.hypothesis.values[list(candidate.columns)]
+        if len(values) == 2:
+            return replace(
+                made, size=math.atan(math.hypot(*values)), heading=math.atan2(values[1], values[0])
+            )
+        is_factor = FAULT_KINDS[candidate.kind].is_factor
+        return replace(made, size=float(math.exp(values[0]) if is_factor else values[0]))
+
+    def _compute_interval(self, candidate: Candidate, fit: Fit) -> tuple[float, float]:
+        """Compute the 95 % interval of the size."""
+        if not candidate.columns:
+            return 0.0, 0.0
+        covariance = self._compute_covariance(fit, fit.hypothesis.wide)
+        column = list(candidate.columns)
+        values = fit.hypothesis.values[column]
+        if len(column) == 2:
+            size = float(np.hypot(*values))
+            along = values / max(size, 1e-9)
+            spread = 2 * float(np.sqrt(along @ covariance[np.ix_(column, column)] @ along))
+        else:
+            size, spread = float(values[0]), 2 * float(np.sqrt(covariance[column[0], column[0]]))
+        low, high = size - spread, size + spread
+        if FAULT_KINDS[candidate.kind].is_factor:
+            return math.exp(low), math.exp(high)
+        return low, high
+
+    def _compute_covariance(self, fit: Fit, wide: frozenset[int]) -> np.ndarray:
+        _, matrix = self.scorer.solve(replace(fit.hypothesis, wide=wide), fit.residual, fit.slopes)
+        return np.linalg.inv(matrix)
+
+    def _measure_again(self, level: _Level, findings: list[Finding]) -> list[Finding]:
+        """Return the findings with the sizes of a later fit."""
+        measured, sized = [], iter(level.faults)
+        for finding in findings:
+            if finding.fault.kind == "stuck":
+                measured.append(finding)
+                continue
+            candidate = next(sized)
+            measured.append(
+                replace(
+                    finding,
+                    fault=self._make_fault(candidate, level.fit),
+                    interval=self._compute_interval(candidate, level.fit),
+                )
+            )
+        return measured
+
+    def _find_noise(self, level: _Level) -> list[Finding]:
+        """Find encoders whose reading jumps about far more than that of the others."""
+        joints = len(self.joints)
+        noise = self._measure_noise(level)
+        found = []
+        for number, name in enumerate(self.joints):
+            others = float(np.median(np.delete(noise, number))) if joints > 1 else 0.0
+            if name in {each.joint for each in self.stuck}:
+                continue
+            if noise[number] > max(NOISE_FACTOR * others, LEAST_NOISE):
+                size = float(noise[number])
+                found.append(
+                    Finding(
+                        Fault(kind="noisy", joint=name, size=size),
+                        interval=(0.93 * size, 1.07 * size),
+                        probability=0.99,
+                        gain=0.0,
+                        rivals=(),
+                    )
+                )
+        return found
+
+    def _measure_noise(self, level: _Level) -> Float[np.ndarray, "J"]:
+        """Measure the noise of each position, by what differs from one step to the next of a simulation."""
+        joints = len(self.joints)
+        self._count()
+        hypothesis = level.fit.hypothesis
+        predicted = self.scorer.simulator.simulate(self.held_out, hypothesis.values, hypothesis.faults)
+        error = (self.recording.read_segments(self.held_out) - predicted)[..., :joints]
+        curved = error[:, :-2] - 2 * error[:, 1:-1] + error[:, 2:]
+        found: np.ndarray = np.median(np.abs(curved[:, 1:]), axis=(0, 1)) / 0.6745 / np.sqrt(6)
+        return found
+
+    def _find_untold(self, level: _Level, findings: Sequence[Finding]) -> tuple[Untold, ...]:
+        """Find joints whose zero of servo and reading the recording cannot show."""
+        untold = []
+        told = {each.fault.joint for each in findings}
+        for number, each in enumerate(self.parameters):
+            if each.quantity != "servo_zero" or each.joint in told:
+                continue
+            covariance = self._compute_covariance(level.fit, level.fit.hypothesis.wide | frozenset({number}))
+            std = float(np.sqrt(covariance[number, number]))
+            if std > TELLABLE_STD:
+                untold.append(Untold(kind="servo_zero", joint=each.joint, std=std))
+        return tuple(untold)
+
+
+_GLOBAL = ("payload", "tilt_x", "tilt_y", "delay")
+
+
+def _fault_of(candidate: Candidate) -> Fault:
+    return Fault(kind=candidate.kind, joint=candidate.joint, other=candidate.other)
+
+
+def compute_deviations(gain: Float[np.ndarray, "S"]) -> float:
+    """Compute the sum of gains of segments, each cut at a largest one, in standard deviations of a sum."""
+    gain = np.clip(gain, -MAX_SEGMENT_GAIN, MAX_SEGMENT_GAIN)
+    spread = float(gain.std()) * math.sqrt(len(gain))
+    return float(gain.sum()) / max(spread, 1e-9)
+
+
+def normal_cdf(value: float) -> float:
+    return 0.5 * (1 + math.erf(value / math.sqrt(2)))
+
+
+def estimate_noise(recording: Recording) -> Float[np.ndarray, "C"]:
+    """Estimate the ordinary error of each channel: its noise, by fourth differences, and at least a small share."""
+    joints = len(recording.spec.joints)
+    found = []
+    for readings in recording.readings:
+        curved = np.diff(readings, n=4, axis=0)
+        found.append(np.abs(curved))
+    noise = np.median(np.concatenate(found), axis=0) / 0.6745 / np.sqrt(70)
+    limits = np.array([each.velocity for each in recording.spec.joints])
+    least = np.concatenate([np.full(joints, 0.0007), 0.003 * limits])
+    return np.asarray(np.maximum(noise, least))
