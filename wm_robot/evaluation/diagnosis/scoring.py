@@ -90,18 +90,25 @@ class Scorer:
         return 1 / std**2
 
     def solve(
-        self, hypothesis: Hypothesis, residual: np.ndarray, slopes: np.ndarray, *, evidence: float = 1.0
+        self,
+        hypothesis: Hypothesis,
+        residual: Float[np.ndarray, "S K C"],
+        slopes: Float[np.ndarray, "P S K C"],
+        *,
+        evidence: Float[np.ndarray, "S"] | None = None,
     ) -> tuple[Float[np.ndarray, "P"], Float[np.ndarray, "P P"]]:
         """Return a Gauss-Newton step, and the matrix of the normal equations.
 
         Parameters that are not wide stay within what healthy robots have.
 
         Args:
-            evidence: Weight of the residual, where it is of a part of the segments.
+            evidence: Weight of each segment; None: 1.
         """
         values, precision = hypothesis.values, self.compute_precision(hypothesis.wide)
         flat = residual.ravel()
-        weight = evidence * EVIDENCE * (TAIL + 1) / (TAIL + flat**2)
+        weight = EVIDENCE * (TAIL + 1) / (TAIL + flat**2)
+        if evidence is not None:
+            weight *= np.repeat(evidence, residual[0].size)
         rows = slopes.reshape(len(slopes), -1)
         matrix = (rows * weight) @ rows.T + np.diag(precision)
         toward = rows @ (weight * flat) - precision * values
@@ -186,6 +193,17 @@ def compute_likelihood(residual: Float[np.ndarray, "S K C"]) -> Float[np.ndarray
     return each
 
 
-def compute_objective(residual: np.ndarray, values: np.ndarray, precision: np.ndarray) -> float:
-    """Compute the log posterior of values."""
-    return float(compute_likelihood(residual).sum() - 0.5 * (precision * values**2).sum())
+def compute_objective(
+    residual: Float[np.ndarray, "S K C"],
+    values: Float[np.ndarray, "P"],
+    precision: Float[np.ndarray, "P"],
+    weight: Float[np.ndarray, "S"] | None = None,
+) -> float:
+    """Compute the log posterior of values.
+
+    Args:
+        weight: Of each segment; None: 1.
+    """
+    likelihood = compute_likelihood(residual)
+    total = likelihood.sum() if weight is None else weight @ likelihood
+    return float(total - 0.5 * (precision * values**2).sum())

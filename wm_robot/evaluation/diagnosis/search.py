@@ -30,18 +30,25 @@ from wm_robot.types import Fault
 MAX_FAULTS = 3
 NUM_FITTED = 7
 """Candidates that are fitted, of those that score best."""
-MIN_GAIN = 12.0
-"""Log likelihood that a fault must gain on held-out segments, in nats."""
+MIN_GAIN = 20.0
+"""Log likelihood that a fault must gain, in nats."""
 NUM_BEST_LEFT_OUT = 2
 """Segments with the largest gain that do not count towards it: an impact or two must not decide."""
-MIN_DEVIATIONS = 3.0
-"""The gain in standard deviations over segments, each of at most `MAX_SEGMENT_GAIN`: few show a contact with a stop."""
-MAX_SEGMENT_GAIN = 3.0
+MIN_BETTER = 3
+"""Segments that a fault must explain better, beyond those that it explains worse: few show a contact with a stop."""
+MIN_SEGMENT_GAIN = 1.0
+"""Log likelihood by which a segment is explained better or worse."""
+MIN_HELD_OUT_GAIN = 3.0
+"""Log likelihood that a fault must gain on segments that were not fitted."""
+MIN_RELATIVE_GAIN = 0.02
+"""Gain as a share of the log likelihood without the fault."""
+TEMPERATURE = 8.0
+"""Nats that count as one where hypotheses are compared: models err in ways that no hypothesis has."""
 MIN_EXPECTED_GAIN = 4.0
 """Log likelihood that a candidate must gain by its slopes before it is fitted."""
-MIN_RELATIVE_GAIN = 0.02
-"""The same as a share of the log likelihood without the fault."""
-SUSPICIOUS = 3.0
+COARSE_STRIDE, NUM_WORST = 3, 16
+"""One of so many fitted segments is looked at first, and so many of the worst."""
+SUSPICIOUS = 2.5
 """Error of a joint, in ordinary ones, from which far candidates of it are tried."""
 TELLABLE_STD = 0.08
 """Deviation of the zero of servo and reading above which a recording cannot show it, in rad."""
@@ -116,8 +123,7 @@ class _Search:
         )
         segments = recording.cut_segments()
         self.train, self.held_out = segments.select(slice(0, None, 2)), segments.select(slice(1, None, 2))
-        self.coarse_rows = np.arange(0, len(self.train), 2)
-        self.coarse = self.train.select(self.coarse_rows)
+        self.coarse = self.train.select(slice(0, None, 2))
         noise = estimate_noise(recording)
         count = len(select_checked_steps(segments.length))
         self.scorer = Scorer(
@@ -173,8 +179,8 @@ class _Search:
         hypothesis = Hypothesis(start, self.stuck)
         slopes = self._compute_all_slopes(hypothesis)
         self.first_slopes = slopes
-        fit = scorer.fit(hypothesis, self.train, slopes)
-        return _Level(self._fit_again(fit), (), start)
+        fit = self._fit_again(scorer.fit(hypothesis, self.train, slopes))
+        return _Level(self._finish_fit(fit), (), start)
 
     def _compute_all_slopes(self, hypothesis: Hypothesis) -> np.ndarray:
         residual = self.scorer.compute_residual(hypothesis, self.train)
@@ -187,50 +193,55 @@ class _Search:
         )
         return self.scorer.fit(fit.hypothesis, self.train, slopes, iterations=3)
 
+    def _finish_fit(self, fit: Fit) -> Fit:
+        """Fit until little is gained, with new slopes of what acts on all joints."""
+        refreshed = [number for number, each in enumerate(self.parameters) if not each.joint]
+        return self.scorer.fit(fit.hypothesis, self.train, fit.slopes, refreshed=refreshed, iterations=6)
+
     def _search_fault(self, level: _Level) -> tuple[_Level, Finding] | None:
         """Search the next fault; None if none is clearly better."""
-        ranked = self._rank_candidates(level)
-        before = compute_likelihood(self.scorer.compute_residual(level.fit.hypothesis, self.held_out))
-        fitted: list[tuple[Candidate, Fit, np.ndarray]] = []
-        for candidate, start in ranked:
+        fitted: list[tuple[Candidate, Fit, Judged]] = []
+        for candidate, start in self._rank_candidates(level):
             fit = self._fit_candidate(level, candidate, start)
-            if not self._is_fault(candidate, fit):
-                continue
-            after = compute_likelihood(self.scorer.compute_residual(fit.hypothesis, self.held_out))
-            fitted.append((candidate, fit, after))
-        fitted.sort(key=lambda each: -float(each[2].sum() + each[1].objective))
+            if self._is_fault(candidate, fit):
+                fitted.append((candidate, fit, self._judge(fit)))
+            elif candidate.columns and fit.objective > level.fit.objective:
+                # It is no fault, and a better fit without one.
+                wide = level.fit.hypothesis.wide
+                level.fit = replace(fit, hypothesis=replace(fit.hypothesis, wide=wide))
+        before = self._judge(level.fit)
+        fitted.sort(key=lambda each: -each[2].total)
         if not fitted:
             return None
-        candidate, fit, after = fitted[0]
-        gain = after - before
-        counted = float(np.sort(gain)[:-NUM_BEST_LEFT_OUT].sum())
-        if not (
-            counted > MIN_GAIN
-            and counted > -MIN_RELATIVE_GAIN * before.sum()
-            and compute_deviations(gain) > MIN_DEVIATIONS
-        ):
+        candidate, fit, judged = fitted[0]
+        if not judged.is_clearly_better(before):
             return None
-        own = compute_likelihood(fit.residual)
         rivals = []
-        for other, other_fit, other_after in fitted[1:]:
-            apart = np.concatenate([after - other_after, own - compute_likelihood(other_fit.residual)])
-            chance = 1 - normal_cdf(compute_deviations(apart) if apart.any() else 0.0)
-            if chance > RIVAL_PROBABILITY and other.place != candidate.place:
-                rivals.append(Rival(self._make_fault(other, other_fit), float(min(chance, 0.5))))
-        fit = self._fit_again(fit)
+        for other, other_fit, other_judged in fitted[1:]:
+            chance = 1 - compute_chance(judged.total - other_judged.total)
+            if chance > RIVAL_PROBABILITY and other_judged.is_clearly_better(before):
+                rivals.append(Rival(self._make_fault(other, other_fit), chance))
+        fit = self._finish_fit(self._fit_again(fit))
         if not self._is_fault(candidate, fit):
             return None
-        probability = normal_cdf(compute_deviations(gain)) * np.prod(
-            [1 - each.probability for each in rivals]
-        )
+        gain = judged.compute_counted_gain(before)
+        probability = compute_chance(gain)
+        for each in rivals:
+            probability *= 1 - each.probability
         finding = Finding(
             self._make_fault(candidate, fit),
             interval=self._compute_interval(candidate, fit),
             probability=min(probability, 0.999),
-            gain=counted,
+            gain=gain,
             rivals=tuple(rivals),
         )
         return _Level(fit, (*level.faults, candidate), level.start), finding
+
+    def _judge(self, fit: Fit) -> "Judged":
+        """Compute the likelihood of all segments under a fit."""
+        residual = self.scorer.compute_residual(fit.hypothesis, self.held_out)
+        prior = fit.objective - float(compute_likelihood(fit.residual).sum())
+        return Judged(compute_likelihood(fit.residual), compute_likelihood(residual), prior)
 
     def _list_candidates(self, suspicious: Bool[np.ndarray, "J"]) -> list[Candidate]:
         found = []
@@ -261,15 +272,13 @@ class _Search:
     def _rank_candidates(self, level: _Level) -> list[tuple[Candidate, Hypothesis]]:
         """Return the candidates that seem best, with where their fit starts."""
         scorer, base = self.scorer, level.fit
-        size = len(self.train) / len(self.coarse)
+        rows, weight = _select_coarse(base)
+        coarse, first_slopes = self.train.select(rows), self.first_slopes[:, rows]
         doubt = np.sqrt(np.mean(np.minimum(base.residual**2, 400.0), axis=(0, 1)))
         joints = len(self.joints)
         suspicious = np.maximum(doubt[:joints], doubt[joints:]) > SUSPICIOUS
-        coarse_null = compute_objective(
-            base.residual[self.coarse_rows],
-            base.hypothesis.values,
-            scorer.compute_precision(base.hypothesis.wide) / size,
-        )
+        precision = scorer.compute_precision(base.hypothesis.wide)
+        coarse_null = compute_objective(base.residual[rows], base.hypothesis.values, precision, weight)
         taken = {each.place for each in level.faults}
         scored: list[tuple[float, Candidate, Hypothesis]] = []
         for candidate in self._list_candidates(suspicious):
@@ -287,17 +296,15 @@ class _Search:
             if far and not any(suspicious[self.joints.index(joint)] for joint in far):
                 continue
             for start in self._list_starts(level, candidate):
-                residual = scorer.compute_residual(start, self.coarse)
-                slopes = self.first_slopes[:, self.coarse_rows]
-                precision = scorer.compute_precision(start.wide) / size
-                step, _ = scorer.solve(start, residual, slopes, evidence=size)
+                residual = scorer.compute_residual(start, coarse)
+                precision = scorer.compute_precision(start.wide)
+                step, _ = scorer.solve(start, residual, first_slopes, evidence=weight)
+                left = residual - np.tensordot(step, first_slopes, 1)
                 objective = max(
-                    compute_objective(residual, start.values, precision),
-                    compute_objective(
-                        residual - np.tensordot(step, slopes, 1), start.values + step, precision
-                    ),
+                    compute_objective(residual, start.values, precision, weight),
+                    compute_objective(left, start.values + step, precision, weight),
                 )
-                scored.append(((objective - coarse_null) * size, candidate, start))
+                scored.append((objective - coarse_null, candidate, start))
         scored.sort(key=lambda each: -each[0])
         best: dict[tuple[str, frozenset[str]], tuple[Candidate, Hypothesis]] = {}
         for gain, candidate, start in scored:
@@ -309,13 +316,15 @@ class _Search:
         return list(best.values())
 
     def _list_starts(self, level: _Level, candidate: Candidate) -> list[Hypothesis]:
-        """List hypotheses with a candidate of a large size, and its joints otherwise as at the start."""
-        values, kind = self._forget_joints(level, candidate), FAULT_KINDS[candidate.kind]
-        wide = level.fit.hypothesis.wide | set(candidate.columns)
-        faults = level.fit.hypothesis.faults
+        """List hypotheses with a candidate of a large size.
+
+        Its joints are otherwise as they were fitted, or as at the start: a large fault spoils the fit of its joint.
+        """
+        both = level.fit.hypothesis.values, self._forget_joints(level, candidate)
+        faults, kind = level.fit.hypothesis.faults, FAULT_KINDS[candidate.kind]
+        wide = level.fit.hypothesis.wide | frozenset(candidate.columns)
         if not candidate.columns:
-            return [Hypothesis(values, (*faults, _fault_of(candidate)), level.fit.hypothesis.wide)]
-        starts = []
+            return [Hypothesis(values, (*faults, _fault_of(candidate)), wide) for values in both]
         sizes: list[tuple[float, ...]]
         if candidate.kind == "mounting":
             sizes = [
@@ -325,10 +334,11 @@ class _Search:
             ]
         else:
             sizes = [(math.log(size) if kind.is_factor else size,) for size in kind.starts]
-        for size in sizes:
+        starts = []
+        for values, size in itertools.product(both, sizes):
             tried = values.copy()
             tried[list(candidate.columns)] = size
-            starts.append(Hypothesis(tried, faults, frozenset(wide)))
+            starts.append(Hypothesis(tried, faults, wide))
         return starts
 
     def _list_proposed(self, level: _Level) -> list[tuple[Candidate, Hypothesis]]:
@@ -340,7 +350,7 @@ class _Search:
             if place not in known:
                 continue
             candidate = known[place]
-            start = self._list_starts(level, candidate)[0]
+            start = self._list_starts(level, candidate)[-1]
             if candidate.columns and fault.size:
                 kind, values = FAULT_KINDS[fault.kind], start.values.copy()
                 size = math.log(fault.size) if kind.is_factor else fault.size
@@ -428,6 +438,9 @@ class _Search:
                 measured.append(finding)
                 continue
             candidate = next(sized)
+            if not self._is_fault(candidate, level.fit):
+                # A later fault explains what it explained.
+                continue
             measured.append(
                 replace(
                     finding,
@@ -491,15 +504,54 @@ def _fault_of(candidate: Candidate) -> Fault:
     return Fault(kind=candidate.kind, joint=candidate.joint, other=candidate.other)
 
 
-def compute_deviations(gain: Float[np.ndarray, "S"]) -> float:
-    """Compute the sum of gains of segments, each cut at a largest one, in standard deviations of a sum."""
-    gain = np.clip(gain, -MAX_SEGMENT_GAIN, MAX_SEGMENT_GAIN)
-    spread = float(gain.std()) * math.sqrt(len(gain))
-    return float(gain.sum()) / max(spread, 1e-9)
+def _select_coarse(fit: Fit) -> tuple[np.ndarray, np.ndarray]:
+    """Select fitted segments for a first look, with their weights: a part of all, and the worst.
+
+    A contact with a stop may be in few of them.
+    """
+    likelihood = compute_likelihood(fit.residual)
+    worst = np.argsort(likelihood)[:NUM_WORST]
+    others = np.setdiff1d(np.arange(len(likelihood)), worst)
+    part = others[::COARSE_STRIDE]
+    weight = np.concatenate([np.ones(len(worst)), np.full(len(part), len(others) / max(len(part), 1))])
+    return np.concatenate([worst, part]), weight
 
 
-def normal_cdf(value: float) -> float:
-    return 0.5 * (1 + math.erf(value / math.sqrt(2)))
+@dataclass(frozen=True)
+class Judged:
+    """Judged hypothesis: log likelihood of each segment."""
+
+    fitted: Float[np.ndarray, "S"]
+    held_out: Float[np.ndarray, "R"]
+    prior: float
+
+    @property
+    def total(self) -> float:
+        return float(self.fitted.sum() + self.held_out.sum() + self.prior)
+
+    def is_clearly_better(self, before: "Judged") -> bool:
+        """Whether a fault explains the recording clearly better than none."""
+        gain = self._compute_gain(before)
+        better = np.count_nonzero(gain > MIN_SEGMENT_GAIN) - np.count_nonzero(gain < -MIN_SEGMENT_GAIN)
+        counted = self.compute_counted_gain(before)
+        return bool(
+            counted > MIN_GAIN
+            and counted > -MIN_RELATIVE_GAIN * float(before.fitted.sum() + before.held_out.sum())
+            and better >= MIN_BETTER
+            and float((self.held_out - before.held_out).sum()) > MIN_HELD_OUT_GAIN
+        )
+
+    def compute_counted_gain(self, before: "Judged") -> float:
+        """Compute the gain without that of the best segments."""
+        return float(np.sort(self._compute_gain(before))[:-NUM_BEST_LEFT_OUT].sum())
+
+    def _compute_gain(self, before: "Judged") -> np.ndarray:
+        return np.concatenate([self.fitted - before.fitted, self.held_out - before.held_out])
+
+
+def compute_chance(difference: float) -> float:
+    """Compute the probability of a hypothesis against another one, from the difference of their log likelihoods."""
+    return float(1 / (1 + np.exp(-np.clip(difference / TEMPERATURE, -50, 50))))
 
 
 def estimate_noise(recording: Recording) -> Float[np.ndarray, "C"]:
