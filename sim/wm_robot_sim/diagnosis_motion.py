@@ -1,6 +1,6 @@
 """Diagnosis motion: a minute in which each joint moves, and visits both of its stops, and its simulated recording."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -12,7 +12,7 @@ from wm_robot_sim.injected_faults import add_faults
 from wm_robot_sim.motion import draw_random_actions, minimum_jerk
 from wm_robot_sim.worlds import DomainRandomization, World
 
-VISIT_SECONDS, PRESS_SECONDS = 0.9, 0.4
+VISIT_SECONDS, PRESS_SECONDS = 0.9, 0.5
 """Time of a move to a stop, and time there."""
 MILD = 0.5
 """Power of the factors of a healthy robot: those of its spec's ranges are of all robots that training meets."""
@@ -82,17 +82,19 @@ def simulate_recording(
     seconds: float = 60.0,
     stops: bool = True,
     world: World | None = None,
+    make_sim: Callable[..., BatchSim] = BatchSim,
 ) -> Episode:
     """Simulate a robot with faults in the diagnosis motion, and return the recording.
 
     Args:
         stops: Whether each joint visits both of its stops.
         world: Robot that gets the faults; by default a healthy one of that seed.
+        make_sim: Makes the simulation, with the arguments of `BatchSim`, such as one of a stand-in.
     """
     rng = np.random.default_rng([seed, 28])
     healthy = draw_healthy_world(spec, rng) if world is None else world
     faulty = add_faults(healthy, spec, faults)
-    sim = BatchSim(spec, [faulty], seed=seed)
+    sim = make_sim(spec, [faulty], seed=seed)
     num_steps = round(seconds * spec.rate)
     initial, first = sim.last_action[0], sim.obs[0].copy()
     actions = make_motion(spec, rng, initial, num_steps, stops=stops)
