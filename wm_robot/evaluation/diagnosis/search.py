@@ -28,8 +28,12 @@ from wm_robot.progress import Progress, ignore_progress
 from wm_robot.types import Fault
 
 MAX_FAULTS = 3
-NUM_FITTED = 7
+DELAYS = (0.0, 0.02, 0.04, 0.06, 0.08, 0.1, 0.12)
+"""Delays that are tried first, in s."""
+NUM_FITTED = 6
 """Candidates that are fitted, of those that score best."""
+MIN_SHARE_OF_BEST = 0.08
+"""Least expected gain of a candidate that is fitted, as a share of the largest."""
 MIN_GAIN = 20.0
 """Log likelihood that a fault must gain, in nats."""
 NUM_BEST_LEFT_OUT = 2
@@ -55,6 +59,8 @@ TELLABLE_STD = 0.08
 RIVAL_PROBABILITY = 0.02
 NOISE_FACTOR, LEAST_NOISE = 3.5, 0.002
 """Noise of a noisy encoder, as a multiple of that of the other joints, and at least, in rad (m)."""
+LEAST_ERROR, LEAST_ERROR_SHARE = 0.0007, 0.003
+"""Least ordinary error of a position, in rad (m), and of a velocity, as a share of the joint's largest."""
 LARGEST_PAIRS = 40
 """Pairs of joints whose cables are tried."""
 SIMULATIONS = 700
@@ -163,24 +169,25 @@ class _Search:
 
     def _fit_healthy(self) -> _Level:
         """Fit a healthy robot; its delay first, since that has no slope far away."""
-        names, scorer = self.columns, self.scorer
-        best, start = -np.inf, np.zeros(len(self.parameters))
-        delay = self.parameters[names["delay"]]
-        for value in np.linspace(0.0, 0.12, 7):
-            tried = np.zeros(len(self.parameters))
-            tried[names["delay"]] = value
-            residual = scorer.compute_residual(Hypothesis(tried, self.stuck), self.coarse)
-            objective = float(compute_likelihood(residual).sum())
-            if value > delay.healthy[1]:
-                objective -= MIN_GAIN
-            if objective > best:
-                best, start = objective, tried
-        self.base_delay = start[names["delay"]]
+        scorer, start = self.scorer, np.zeros(len(self.parameters))
+        if (column := self.columns.get("delay")) is not None:
+            start[column] = self._find_delay(column)
         hypothesis = Hypothesis(start, self.stuck)
         slopes = self._compute_all_slopes(hypothesis)
         self.first_slopes = slopes
         fit = self._fit_again(scorer.fit(hypothesis, self.train, slopes))
         return _Level(self._finish_fit(fit), (), start)
+
+    def _find_delay(self, column: int) -> float:
+        """Find the delay that suits a healthy robot best, of some."""
+        found = []
+        for value in DELAYS:
+            tried = np.zeros(len(self.parameters))
+            tried[column] = value
+            residual = self.scorer.compute_residual(Hypothesis(tried, self.stuck), self.coarse)
+            is_healthy = value <= self.parameters[column].healthy[1]
+            found.append(float(compute_likelihood(residual).sum()) - (0 if is_healthy else MIN_GAIN))
+        return DELAYS[int(np.argmax(found))]
 
     def _compute_all_slopes(self, hypothesis: Hypothesis) -> np.ndarray:
         residual = self.scorer.compute_residual(hypothesis, self.train)
@@ -307,8 +314,9 @@ class _Search:
                 scored.append((objective - coarse_null, candidate, start))
         scored.sort(key=lambda each: -each[0])
         best: dict[tuple[str, frozenset[str]], tuple[Candidate, Hypothesis]] = {}
+        least = max(MIN_EXPECTED_GAIN, MIN_SHARE_OF_BEST * scored[0][0]) if scored else 0.0
         for gain, candidate, start in scored:
-            if gain > MIN_EXPECTED_GAIN and len(best) < NUM_FITTED and candidate.place not in best:
+            if gain > least and len(best) < NUM_FITTED and candidate.place not in best:
                 best[candidate.place] = candidate, start
         for candidate, start in self._list_proposed(level):
             if candidate.place not in taken:
@@ -481,7 +489,8 @@ class _Search:
         error = (self.recording.read_segments(self.held_out) - predicted)[..., :joints]
         curved = error[:, :-2] - 2 * error[:, 1:-1] + error[:, 2:]
         found: np.ndarray = np.median(np.abs(curved[:, 1:]), axis=(0, 1)) / 0.6745 / np.sqrt(6)
-        return found
+        # What a bad model leaves over is no noise.
+        return np.minimum(found, measure_curvature(self.recording)[:joints])
 
     def _find_untold(self, level: _Level, findings: Sequence[Finding]) -> tuple[Untold, ...]:
         """Find joints whose zero of servo and reading the recording cannot show."""
@@ -555,13 +564,14 @@ def compute_chance(difference: float) -> float:
 
 
 def estimate_noise(recording: Recording) -> Float[np.ndarray, "C"]:
-    """Estimate the ordinary error of each channel: its noise, by fourth differences, and at least a small share."""
-    joints = len(recording.spec.joints)
-    found = []
-    for readings in recording.readings:
-        curved = np.diff(readings, n=4, axis=0)
-        found.append(np.abs(curved))
-    noise = np.median(np.concatenate(found), axis=0) / 0.6745 / np.sqrt(70)
+    """Estimate the ordinary error of each channel: its noise, and at least a small share of its range."""
     limits = np.array([each.velocity for each in recording.spec.joints])
-    least = np.concatenate([np.full(joints, 0.0007), 0.003 * limits])
-    return np.asarray(np.maximum(noise, least))
+    least = np.concatenate([np.full(len(limits), LEAST_ERROR), LEAST_ERROR_SHARE * limits])
+    return np.asarray(np.maximum(measure_curvature(recording), least))
+
+
+def measure_curvature(recording: Recording) -> Float[np.ndarray, "C"]:
+    """Measure the noise of each channel without a model, by fourth differences; motion without noise has few."""
+    curved = [np.abs(np.diff(readings, n=4, axis=0)) for readings in recording.readings]
+    found: np.ndarray = np.median(np.concatenate(curved), axis=0) / 0.6745 / np.sqrt(70)
+    return found

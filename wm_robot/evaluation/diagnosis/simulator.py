@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Float, Int
@@ -10,6 +10,7 @@ from jaxtyping import Float, Int
 from wm_robot.types import Fault
 
 
+@runtime_checkable
 class Parameter(Protocol):
     """Parameter of a robot: a number that differs from robot to robot; 0 is nominal, a factor is its logarithm."""
 
@@ -64,6 +65,7 @@ class Segments:
         return Segments(self.episode[index], self.start[index], self.length)
 
 
+@runtime_checkable
 class SegmentSimulator(Protocol):
     """Simulator of one robot, with the recording that is diagnosed."""
 
