@@ -56,6 +56,8 @@ SUSPICIOUS = 2.5
 """Error of a joint, in ordinary ones, from which far candidates of it are tried."""
 TELLABLE_STD = 0.08
 """Deviation of the zero of servo and reading above which a recording cannot show it, in rad."""
+TOOTH = 0.25
+"""Angle of a tooth of a servo's horn, in rad."""
 RIVAL_PROBABILITY = 0.02
 NOISE_FACTOR, LEAST_NOISE = 3.5, 0.002
 """Noise of a noisy encoder, as a multiple of that of the other joints, and at least, in rad (m)."""
@@ -492,6 +494,24 @@ class _Search:
         # What a bad model leaves over is no noise.
         return np.minimum(found, measure_curvature(self.recording)[:joints])
 
+    def _fits_as_well(self, fit: Fit, column: int) -> bool:
+        """Whether a zero of servo and reading that is off by a tooth explains the recording about as well.
+
+        A stop that would have been met has no slope before.
+        """
+        now = self._judge(fit)
+        for size in (-TOOTH, TOOTH):
+            values = fit.hypothesis.values.copy()
+            values[column] += size
+            shifted = replace(fit.hypothesis, values=values)
+            other = [
+                compute_likelihood(self.scorer.compute_residual(shifted, part))
+                for part in (self.train, self.held_out)
+            ]
+            if now.fitted.sum() + now.held_out.sum() - sum(each.sum() for each in other) < MIN_GAIN / 2:
+                return True
+        return False
+
     def _find_untold(self, level: _Level, findings: Sequence[Finding]) -> tuple[Untold, ...]:
         """Find joints whose zero of servo and reading the recording cannot show."""
         untold = []
@@ -501,7 +521,7 @@ class _Search:
                 continue
             covariance = self._compute_covariance(level.fit, level.fit.hypothesis.wide | frozenset({number}))
             std = float(np.sqrt(covariance[number, number]))
-            if std > TELLABLE_STD:
+            if std > TELLABLE_STD and self._fits_as_well(level.fit, number):
                 untold.append(Untold(kind="servo_zero", joint=each.joint, std=std))
         return tuple(untold)
 
