@@ -32,7 +32,7 @@ HEALTHY, DRIFT, DRIFT_SIZE = "healthy", "drift", math.radians(17)
 BLIND, STOPS, LOADED = "no contact", "stops", "known payload"
 """Motion of a trial: without a contact with a stop, with one, or without one and with a known payload."""
 PAYLOADS = (0.25, 0.4)
-CONTROL_EVERY = 3
+CONTROL_EVERY = 7
 """One of so many trials with a fault is diagnosed a second time, with the actions of another time."""
 
 SIZES: dict[str, tuple[float, float]] = {

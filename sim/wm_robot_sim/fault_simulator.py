@@ -199,13 +199,7 @@ class FaultSimulator:
         commands = self._center + wiring.command_scale * from_center + wiring.command_offset
         if wiring.play.any():
             moved = np.flatnonzero(wiring.play)
-            play, now = wiring.play[moved], commands[0, moved]
-            trace = commands[:, moved]
-            low, high = trace - play, trace + play
-            for step in range(len(trace)):
-                now = np.minimum(np.maximum(now, low[step]), high[step])
-                trace[step] = now
-            commands[:, moved] = trace
+            commands[:, moved] = follow_with_play(commands[:, moved], wiring.play[moved])
         return commands
 
     def _invert_readings(self, observed: np.ndarray, wiring: _Wiring) -> tuple[np.ndarray, np.ndarray]:
@@ -246,6 +240,23 @@ class FaultSimulator:
 
 FILL_STEPS = 5
 """Steps from one restart to the next where the reading of a joint is simulated."""
+
+
+def follow_with_play(trace: Float[np.ndarray, "T A"], play: Float[np.ndarray, "A"]) -> np.ndarray:
+    """Return the set-points of servos that follow their commands with play, from the first command on.
+
+    A step with play is a clamp, and clamps in a row are a clamp: all are composed in log2 T rounds.
+    """
+    low, high = trace - play, trace + play
+    low[0] = high[0] = trace[0]
+    shift = 1
+    while shift < len(trace):
+        before_low, before_high = low[:-shift].copy(), high[:-shift].copy()
+        own_low, own_high = low[shift:], high[shift:]
+        clamped = np.clip(before_low, own_low, own_high), np.clip(before_high, own_low, own_high)
+        low[shift:], high[shift:] = clamped
+        shift *= 2
+    return low
 
 
 def _complete_actions(episode: Episode) -> np.ndarray:
