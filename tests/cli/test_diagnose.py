@@ -82,8 +82,8 @@ def test_the_last_part_of_a_long_recording_is_kept():
     assert len(cut) == 20 and cut.obs[0, 0] == 30 and cut.action[0, 0] == 30 and cut.initial_action[0] == 29
 
 
+@pytest.mark.episodes
 def test_a_recorded_episode_is_diagnosed(tmp_path, capsys):
-    pytest.importorskip("pyarrow")
     from wm_robot.recording.episode_file import write_episode
     from wm_robot.recording.episode_origin import EpisodeOrigin
     from wm_robot_sim.diagnosis_motion import simulate_recording
