@@ -8,6 +8,8 @@ from wm_robot.evaluation.diagnosis.fault_kinds import FAULT_KINDS, describe_faul
 from wm_robot.types import Fault
 
 NOTHING_FOUND = "nothing found"
+BAD_MISFIT = 4.0
+"""Usual error of a simulation, in ordinary ones, from which its findings are doubtful."""
 TELLING_MOTION = (
     "move the joint slowly to both of its stops, or record once more with a known payload and give its mass"
 )
@@ -110,6 +112,12 @@ class Diagnosis:
         """Describe the diagnosis, one line for each finding."""
         lines = [f"{self.robot}: {self.verdict} in {self.seconds:.0f} s of motion"]
         lines += [finding.describe() for finding in self.findings]
+        if self.misfit > BAD_MISFIT:
+            lines.append(
+                f"The simulation explains this motion badly: its usual error is {self.misfit:.1f} times the ordinary "
+                "one. Check that spec and model are those of this robot, and that the recorded actions are those "
+                "that were applied."
+            )
         if self.untold:
             joints = _join([each.joint for each in self.untold])
             lines.append(

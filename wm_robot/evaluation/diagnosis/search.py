@@ -50,6 +50,9 @@ TEMPERATURE = 8.0
 """Nats that count as one where hypotheses are compared: models err in ways that no hypothesis has."""
 MIN_EXPECTED_GAIN = 4.0
 """Log likelihood that a candidate must gain by its slopes before it is fitted."""
+MISFIT_FACTOR, MAX_INFLATION = 1.2, 4.0
+"""Ordinary errors as a multiple of those that are usual in a recording, and at most as one of the noise."""
+MAX_ROUNDS = 3
 COARSE_STRIDE, NUM_WORST = 3, 16
 """One of so many fitted segments is looked at first, and so many of the worst."""
 SUSPICIOUS = 2.5
@@ -134,10 +137,11 @@ class _Search:
         self.coarse = self.train.select(slice(0, None, 2))
         noise = estimate_noise(recording)
         count = len(select_checked_steps(segments.length))
+        self.noise = np.tile(np.sqrt(2) * noise, (count, 1))
         self.scorer = Scorer(
             simulator,
             recording.read_segments,
-            np.tile(np.sqrt(2) * noise, (count, 1)),
+            self.noise,
             np.tile(is_stuck, 2),
             self._count,
         )
@@ -165,7 +169,7 @@ class _Search:
             seconds=self.recording.seconds,
             findings=(*findings, *noisy),
             untold=untold,
-            misfit=float(np.sqrt(np.median(level.fit.residual**2))),
+            misfit=self._measure_misfit(level.fit),
             num_simulations=self.done,
         )
 
@@ -176,9 +180,36 @@ class _Search:
             start[column] = self._find_delay(column)
         hypothesis = Hypothesis(start, self.stuck)
         slopes = self._compute_all_slopes(hypothesis)
-        self.first_slopes = slopes
-        fit = self._fit_again(scorer.fit(hypothesis, self.train, slopes))
-        return _Level(self._finish_fit(fit), (), start)
+        fit = scorer.fit(hypothesis, self.train, slopes)
+        fit, inflation = self._rescale(fit)
+        self.first_slopes = slopes / inflation
+        return _Level(self._fit_thoroughly(fit), (), start)
+
+    def _rescale(self, fit: Fit) -> tuple[Fit, Float[np.ndarray, "K C"]]:
+        """Set the ordinary errors to what the model leaves over usually, which is more than noise.
+
+        A fault may be a part of it, so they grow by a limited factor.
+
+        Returns:
+            The fit in units of the new errors, and the factor on them.
+        """
+        residual = fit.residual * self.scorer.scale
+        usual = MISFIT_FACTOR * np.median(np.abs(residual), axis=0) / 0.6745
+        scale = np.clip(usual, self.noise, MAX_INFLATION * self.noise)
+        inflation = scale / self.scorer.scale
+        self.scorer.scale = scale
+        residual, precision = residual / scale, self.scorer.compute_precision(fit.hypothesis.wide)
+        objective = compute_objective(residual, fit.hypothesis.values, precision)
+        return Fit(fit.hypothesis, residual, objective, fit.slopes / inflation), inflation
+
+    def _fit_thoroughly(self, fit: Fit) -> Fit:
+        """Fit with new slopes until little is gained."""
+        for _ in range(MAX_ROUNDS):
+            before = fit.objective
+            fit = self._finish_fit(self._fit_again(fit))
+            if fit.objective - before < MIN_GAIN:
+                break
+        return fit
 
     def _find_delay(self, column: int) -> float:
         """Find the delay that suits a healthy robot best, of some."""
@@ -230,7 +261,7 @@ class _Search:
             chance = 1 - compute_chance(judged.total - other_judged.total)
             if chance > RIVAL_PROBABILITY and other_judged.is_clearly_better(before):
                 rivals.append(Rival(self._make_fault(other, other_fit), chance))
-        fit = self._finish_fit(self._fit_again(fit))
+        fit = self._finish_fit(self._fit_again(self._rescale(fit)[0]))
         if not self._is_fault(candidate, fit):
             return None
         gain = judged.compute_counted_gain(before)
@@ -493,6 +524,11 @@ class _Search:
         found: np.ndarray = np.median(np.abs(curved[:, 1:]), axis=(0, 1)) / 0.6745 / np.sqrt(6)
         # What a bad model leaves over is no noise.
         return np.minimum(found, measure_curvature(self.recording)[:joints])
+
+    def _measure_misfit(self, fit: Fit) -> float:
+        """Measure the usual error of the worst joint, in its noise."""
+        error = np.abs(fit.residual) * self.scorer.scale / self.noise
+        return float(np.median(error[:, -1], axis=0).max() / 0.6745)
 
     def _fits_as_well(self, fit: Fit, column: int) -> bool:
         """Whether a zero of servo and reading that is off by a tooth explains the recording about as well.
