@@ -42,6 +42,8 @@ MIN_BETTER = 3
 """Segments that a fault must explain better, beyond those that it explains worse: few show a contact with a stop."""
 MIN_SEGMENT_GAIN = 1.0
 """Log likelihood by which a segment is explained better or worse."""
+STRONG_GAIN = 4.0
+"""Log likelihood by which a segment is explained far better or worse."""
 MIN_HELD_OUT_GAIN = 3.0
 """Log likelihood that a fault must gain on segments that were not fitted."""
 MIN_RELATIVE_GAIN = 0.02
@@ -426,7 +428,7 @@ class _Search:
             or (not each.joint and number in candidate.columns)
             or each.name in _GLOBAL
         ]
-        return self.scorer.fit(start, self.train, level.fit.slopes, refreshed=refreshed, iterations=3)
+        return self.scorer.fit(start, self.train, level.fit.slopes, refreshed=refreshed, iterations=4)
 
     def _is_fault(self, candidate: Candidate, fit: Fit) -> bool:
         """Whether the fitted size is outside of what healthy robots have."""
@@ -446,8 +448,13 @@ class _Search:
             return replace(
                 made, size=math.atan(math.hypot(*values)), heading=math.atan2(values[1], values[0])
             )
-        is_factor = FAULT_KINDS[candidate.kind].is_factor
-        return replace(made, size=float(math.exp(values[0]) if is_factor else values[0]))
+        value = float(values[0]) + self._get_common(candidate, fit)
+        return replace(made, size=math.exp(value) if FAULT_KINDS[candidate.kind].is_factor else value)
+
+    def _get_common(self, candidate: Candidate, fit: Fit) -> float:
+        """Return the logarithm of the factor that the joint of a candidate shares with all others."""
+        column = self.columns.get(f"all_{FAULT_KINDS[candidate.kind].parameter}")
+        return 0.0 if column is None else float(fit.hypothesis.values[column])
 
     def _compute_interval(self, candidate: Candidate, fit: Fit) -> tuple[float, float]:
         """Compute the 95 % interval of the size."""
@@ -461,7 +468,8 @@ class _Search:
             along = values / max(size, 1e-9)
             spread = 2 * float(np.sqrt(along @ covariance[np.ix_(column, column)] @ along))
         else:
-            size, spread = float(values[0]), 2 * float(np.sqrt(covariance[column[0], column[0]]))
+            size = float(values[0]) + self._get_common(candidate, fit)
+            spread = 2 * float(np.sqrt(covariance[column[0], column[0]]))
         low, high = size - spread, size + spread
         if FAULT_KINDS[candidate.kind].is_factor:
             return math.exp(low), math.exp(high)
@@ -599,9 +607,12 @@ class Judged:
         gain = self._compute_gain(before)
         better = np.count_nonzero(gain > MIN_SEGMENT_GAIN) - np.count_nonzero(gain < -MIN_SEGMENT_GAIN)
         counted = self.compute_counted_gain(before)
+        # A contact with a stop is in few segments, and clear there; what a model lacks is in all of them.
+        strong = np.sort(gain[np.abs(gain) > STRONG_GAIN])
+        share = -MIN_RELATIVE_GAIN * float(before.fitted.sum() + before.held_out.sum())
         return bool(
             counted > MIN_GAIN
-            and counted > -MIN_RELATIVE_GAIN * float(before.fitted.sum() + before.held_out.sum())
+            and (counted > share or strong[:-1].sum() > MIN_GAIN)
             and better >= MIN_BETTER
             and float((self.held_out - before.held_out).sum()) > MIN_HELD_OUT_GAIN
         )
