@@ -31,7 +31,8 @@ STANDINS_WITH_LOAD = ("unmodelled-tool",)
 HEALTHY, DRIFT, DRIFT_SIZE = "healthy", "drift", math.radians(17)
 BLIND, STOPS, LOADED = "no contact", "stops", "known payload"
 """Motion of a trial: without a contact with a stop, with one, or without one and with a known payload."""
-PAYLOADS = (0.25, 0.4)
+KNOWN_PAYLOAD = (0.6, 0.9)
+"""Range of a known payload, in the largest of the spec."""
 CONTROL_EVERY = 7
 """One of so many trials with a fault is diagnosed a second time, with the actions of another time."""
 
@@ -44,11 +45,12 @@ SIZES: dict[str, tuple[float, float]] = {
     "limited": (0.15, 0.4),
     "sticky": (8.0, 20.0),
     "backlash": (0.08, 0.2),
-    "payload": (0.15, 0.45),
+    "payload": (0.5, 0.95),
     "mounting": (0.15, 0.35),
     "noisy": (0.006, 0.03),
 }
-"""Kind → range of sizes; the sign of a zero is drawn, and a scale may be the inverse."""
+"""Kind → range of sizes; of a payload in the largest of the spec. The sign of a zero is drawn, and a scale may be the
+inverse."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -180,7 +182,8 @@ def draw_fault(label: str, robot: str, rng: np.random.Generator) -> Fault:
     from wm_robot.evaluation.diagnosis.fault_kinds import FAULT_KINDS
     from wm_robot.robots import load_spec
 
-    joints = [each.joint for each in load_spec(robot).actuators]
+    spec = load_spec(robot)
+    joints = [each.joint for each in spec.actuators]
     kind = "encoder_zero" if label == DRIFT else label
     place = FAULT_KINDS[kind].place
     chosen = rng.choice(joints, {"joint": 1, "pair": 2, "robot": 0}[place], replace=False).tolist()
@@ -189,6 +192,8 @@ def draw_fault(label: str, robot: str, rng: np.random.Generator) -> Fault:
     sign = int(rng.choice([-1, 1]))
     if label == DRIFT:
         size = DRIFT_SIZE
+    if kind == "payload":
+        size *= spec.world["payload"][1]
     if kind.endswith("_zero"):
         size *= sign
     elif kind == "encoder_scale" and sign > 0:
@@ -208,7 +213,8 @@ def run_trial(trial: Trial, *, progress: Progress) -> TrialOutcome:
     world = draw_healthy_world(spec, np.random.default_rng([trial.seed, 1]))
     payload = None
     if trial.motion == LOADED:
-        payload = float(np.random.default_rng([trial.seed, 2]).uniform(*PAYLOADS))
+        share = np.random.default_rng([trial.seed, 2]).uniform(*KNOWN_PAYLOAD)
+        payload = float(share * spec.world["payload"][1])
         world = replace(world, payload=payload)
     episode = simulate_recording(
         spec,

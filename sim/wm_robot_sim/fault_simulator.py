@@ -23,7 +23,7 @@ from wm_robot_sim.worlds import DomainRandomization
 
 UNLIMITED = float("inf")
 COMMON = "all_"
-"""Beginning of the name of a factor that all joints share: of a model that is wrong about its motors, not of a fault."""
+"""Beginning of the name of a factor that all joints share: the model is wrong about all motors, and no joint is off."""
 COMMON_STD, MAX_COMMON = 0.4, 1.2
 """Deviation of the logarithm of such a factor, and its largest value of a healthy robot."""
 
@@ -349,7 +349,7 @@ def _make_parameters(
             healthy = (-MAX_COMMON, MAX_COMMON)
             add(COMMON + name, "", COMMON_STD, COMMON_STD, healthy, (-2.0, 2.0), step)
     if plant.payload_body_id is not None:
-        most = 0.15 * max(ranges.payload[1], 0.2)
+        most = 0.4 * max(ranges.payload[1], 0.2)
         std, wide = (0.005, 0.005) if is_payload_known else (0.02, 0.4)
         add("payload", "", std, wide, (0.0, UNLIMITED if is_payload_known else most), (-1.0, 5.0), 0.05)
     if np.linalg.norm(model.opt.gravity) > 0:

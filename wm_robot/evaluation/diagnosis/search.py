@@ -57,6 +57,8 @@ MISFIT_FACTOR, MAX_INFLATION = 1.2, 4.0
 MAX_ROUNDS = 3
 COARSE_STRIDE, NUM_WORST = 3, 16
 """One of so many fitted segments is looked at first, and so many of the worst."""
+NEARBY = (-0.25, -0.12, -0.06, 0.06, 0.12, 0.25)
+"""Changes of a fitted size that are tried, in its wide standard deviations."""
 SUSPICIOUS = 2.5
 """Error of a joint, in ordinary ones, from which far candidates of it are tried."""
 TELLABLE_STD = 0.08
@@ -428,7 +430,26 @@ class _Search:
             or (not each.joint and number in candidate.columns)
             or each.name in _GLOBAL
         ]
-        return self.scorer.fit(start, self.train, level.fit.slopes, refreshed=refreshed, iterations=4)
+        fit = self.scorer.fit(start, self.train, level.fit.slopes, refreshed=refreshed, iterations=4)
+        if len(candidate.columns) != 1:
+            return fit
+        nearby = self._find_better_size(fit, candidate.columns[0])
+        if nearby is fit.hypothesis:
+            return fit
+        return self.scorer.fit(nearby, self.train, fit.slopes, refreshed=refreshed, iterations=3)
+
+    def _find_better_size(self, fit: Fit, column: int) -> Hypothesis:
+        """Find a better size near that of a fit, if there is one: at a stop a slope says little."""
+        best, found = fit.objective + MIN_SEGMENT_GAIN, fit.hypothesis
+        parameter, precision = self.parameters[column], self.scorer.compute_precision(fit.hypothesis.wide)
+        for share in NEARBY:
+            values = fit.hypothesis.values.copy()
+            values[column] = np.clip(values[column] + share * parameter.wide_std, *parameter.bounds)
+            tried = replace(fit.hypothesis, values=values)
+            objective = compute_objective(self.scorer.compute_residual(tried, self.train), values, precision)
+            if objective > best:
+                best, found = objective, tried
+        return found
 
     def _is_fault(self, candidate: Candidate, fit: Fit) -> bool:
         """Whether the fitted size is outside of what healthy robots have."""
