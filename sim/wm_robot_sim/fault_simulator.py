@@ -23,7 +23,7 @@ from wm_robot_sim.worlds import DomainRandomization
 
 UNLIMITED = float("inf")
 COMMON = "all_"
-"""Beginning of the name of a factor that all joints share: the model is wrong about all motors, and no joint is off."""
+"""Beginning of the name of a factor that all joints share: the model is wrong about all, no joint is off."""
 COMMON_STD, MAX_COMMON = 0.4, 1.2
 """Deviation of the logarithm of such a factor, and its largest value of a healthy robot."""
 

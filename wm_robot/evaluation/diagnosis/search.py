@@ -30,7 +30,7 @@ from wm_robot.types import Fault
 MAX_FAULTS = 3
 DELAYS = (0.0, 0.02, 0.04, 0.06, 0.08, 0.1, 0.12)
 """Delays that are tried first, in s."""
-NUM_FITTED = 6
+NUM_FITTED = 5
 """Candidates that are fitted, of those that score best."""
 MIN_SHARE_OF_BEST = 0.08
 """Least expected gain of a candidate that is fitted, as a share of the largest."""
@@ -54,7 +54,7 @@ MIN_EXPECTED_GAIN = 4.0
 """Log likelihood that a candidate must gain by its slopes before it is fitted."""
 MISFIT_FACTOR, MAX_INFLATION = 1.2, 4.0
 """Ordinary errors as a multiple of those that are usual in a recording, and at most as one of the noise."""
-MAX_ROUNDS = 3
+MAX_ROUNDS = 2
 COARSE_STRIDE, NUM_WORST = 3, 16
 """One of so many fitted segments is looked at first, and so many of the worst."""
 NEARBY = (-0.25, -0.12, -0.06, 0.06, 0.12, 0.25)
@@ -240,7 +240,7 @@ class _Search:
     def _finish_fit(self, fit: Fit) -> Fit:
         """Fit until little is gained, with new slopes of what acts on all joints."""
         refreshed = [number for number, each in enumerate(self.parameters) if not each.joint]
-        return self.scorer.fit(fit.hypothesis, self.train, fit.slopes, refreshed=refreshed, iterations=6)
+        return self.scorer.fit(fit.hypothesis, self.train, fit.slopes, refreshed=refreshed, iterations=3)
 
     def _search_fault(self, level: _Level) -> tuple[_Level, Finding] | None:
         """Search the next fault; None if none is clearly better."""
@@ -426,17 +426,15 @@ class _Search:
         refreshed = [
             number
             for number, each in enumerate(self.parameters)
-            if each.joint in joints
-            or (not each.joint and number in candidate.columns)
-            or each.name in _GLOBAL
+            if each.joint in joints or number in candidate.columns
         ]
-        fit = self.scorer.fit(start, self.train, level.fit.slopes, refreshed=refreshed, iterations=4)
+        fit = self.scorer.fit(start, self.train, level.fit.slopes, refreshed=refreshed, iterations=3)
         if len(candidate.columns) != 1:
             return fit
         nearby = self._find_better_size(fit, candidate.columns[0])
         if nearby is fit.hypothesis:
             return fit
-        return self.scorer.fit(nearby, self.train, fit.slopes, refreshed=refreshed, iterations=3)
+        return self.scorer.fit(nearby, self.train, fit.slopes, refreshed=refreshed, iterations=2)
 
     def _find_better_size(self, fit: Fit, column: int) -> Hypothesis:
         """Find a better size near that of a fit, if there is one: at a stop a slope says little."""
@@ -589,9 +587,6 @@ class _Search:
             if std > TELLABLE_STD and self._fits_as_well(level.fit, number):
                 untold.append(Untold(kind="servo_zero", joint=each.joint, std=std))
         return tuple(untold)
-
-
-_GLOBAL = ("payload", "tilt_x", "tilt_y", "delay")
 
 
 def _fault_of(candidate: Candidate) -> Fault:
