@@ -32,6 +32,8 @@ DELAYS = (0.0, 0.02, 0.04, 0.06, 0.08, 0.1, 0.12)
 """Delays that are tried first, in s."""
 NUM_FITTED = 5
 """Candidates that are fitted, of those that score best."""
+NUM_FITTED_AGAIN = 2
+"""Candidates that are fitted again where the fit without a fault has become better."""
 MIN_SHARE_OF_BEST = 0.08
 """Least expected gain of a candidate that is fitted, as a share of the largest."""
 MIN_GAIN = 20.0
@@ -244,7 +246,7 @@ class _Search:
 
     def _search_fault(self, level: _Level) -> tuple[_Level, Finding] | None:
         """Search the next fault; None if none is clearly better."""
-        fitted: list[tuple[Candidate, Fit, Judged]] = []
+        first, fitted = level.fit, list[tuple[Candidate, Fit, Judged]]()
         for candidate, start in self._rank_candidates(level):
             fit = self._fit_candidate(level, candidate, start)
             if self._is_fault(candidate, fit):
@@ -255,6 +257,11 @@ class _Search:
                 level.fit = replace(fit, hypothesis=replace(fit.hypothesis, wide=wide))
         before = self._judge(level.fit)
         fitted.sort(key=lambda each: -each[2].total)
+        if level.fit is not first:
+            fitted[:NUM_FITTED_AGAIN] = [
+                self._fit_from_better(level, *each) for each in fitted[:NUM_FITTED_AGAIN]
+            ]
+            fitted.sort(key=lambda each: -each[2].total)
         if not fitted:
             return None
         candidate, fit, judged = fitted[0]
@@ -435,6 +442,23 @@ class _Search:
         if nearby is fit.hypothesis:
             return fit
         return self.scorer.fit(nearby, self.train, fit.slopes, refreshed=refreshed, iterations=2)
+
+    def _fit_from_better(
+        self, level: _Level, candidate: Candidate, fit: Fit, judged: "Judged"
+    ) -> tuple[Candidate, Fit, "Judged"]:
+        """Fit a candidate again from a fit without it that has become better since."""
+        joints = {candidate.joint, candidate.other} - {""}
+        own = [
+            number
+            for number, each in enumerate(self.parameters)
+            if each.joint in joints or number in candidate.columns
+        ]
+        values = level.fit.hypothesis.values.copy()
+        values[own] = fit.hypothesis.values[own]
+        again = self._fit_candidate(level, candidate, replace(fit.hypothesis, values=values))
+        if again.objective <= fit.objective or not self._is_fault(candidate, again):
+            return candidate, fit, judged
+        return candidate, again, self._judge(again)
 
     def _find_better_size(self, fit: Fit, column: int) -> Hypothesis:
         """Find a better size near that of a fit, if there is one: at a stop a slope says little."""
