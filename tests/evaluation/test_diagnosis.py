@@ -162,6 +162,15 @@ def test_a_noisy_encoder_is_found_with_its_noise():
     assert finding.fault.size == pytest.approx(0.02, rel=0.2)
 
 
+def test_a_coarse_encoder_is_not_noisy():
+    episode = record()
+    step = 2 * math.pi / 600
+    episode.obs[:, 1] = np.round(episode.obs[:, 1] / step) * step
+    recording = Recording(make_spec(), [episode])
+    assert recording.find_resolution() == pytest.approx([0, step], rel=1e-3)
+    assert "noisy" not in [each.fault.kind for each in diagnose(episode).findings]
+
+
 def test_an_encoder_that_repeats_its_reading_is_found_although_its_joint_moves():
     episode = record(stuck=1)
     assert Recording(make_spec(), [episode]).find_stuck().tolist() == [False, True]

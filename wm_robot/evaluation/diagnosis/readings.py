@@ -16,6 +16,8 @@ LEAST_SECONDS = 10.0
 """Least motion for a diagnosis, in s."""
 SEGMENT_SECONDS = 0.24
 """Length of a segment: a servo comes near its set-point in it."""
+ROUNDING, MAX_GRID_SHARE = 1e-5, 0.4
+"""Difference of positions that is only rounding, and the largest share of different values of a coarse encoder."""
 STUCK_SECONDS = 1.0
 """Least time of equal readings of a stuck encoder."""
 STUCK_SHARE = 0.3
@@ -86,6 +88,18 @@ class Recording:
                 for episode, start in zip(segments.episode, segments.start, strict=True)
             ]
         )
+
+    def find_resolution(self) -> Float[np.ndarray, "J"]:
+        """Find the step of each encoder, in rad (m): the least difference of two positions, usually."""
+        positions = np.concatenate([each[:, : len(self.spec.joints)] for each in self.readings])
+        found = np.zeros(positions.shape[1])
+        for joint, read in enumerate(positions.T):
+            apart = np.diff(np.unique(read))
+            apart = apart[apart > ROUNDING]
+            # Most values are neighbours on the grid of a coarse encoder, and few are so far apart without a grid.
+            if len(apart) and len(apart) < MAX_GRID_SHARE * len(read):
+                found[joint] = np.median(apart)
+        return found
 
     def find_stuck(self) -> Bool[np.ndarray, "J"]:
         """Find encoders that repeat their position to the bit while the commands of their joints change."""

@@ -70,6 +70,8 @@ TOOTH = 0.25
 RIVAL_PROBABILITY = 0.02
 NOISE_FACTOR, LEAST_NOISE = 3.5, 0.002
 """Noise of a noisy encoder, as a multiple of that of the other joints, and at least, in rad (m)."""
+QUANTIZED_SHARE = 1.0
+"""Noise that rounding may cause, in steps of an encoder."""
 LEAST_ERROR, LEAST_ERROR_SHARE = 0.0007, 0.003
 """Least ordinary error of a position, in rad (m), and of a velocity, as a share of the joint's largest."""
 LARGEST_PAIRS = 40
@@ -545,13 +547,13 @@ class _Search:
     def _find_noise(self, level: _Level) -> list[Finding]:
         """Find encoders whose reading jumps about far more than that of the others."""
         joints = len(self.joints)
-        noise = self._measure_noise(level)
+        noise, steps = self._measure_noise(level), self.recording.find_resolution()
         found = []
         for number, name in enumerate(self.joints):
             others = float(np.median(np.delete(noise, number))) if joints > 1 else 0.0
             if name in {each.joint for each in self.stuck}:
                 continue
-            if noise[number] > max(NOISE_FACTOR * others, LEAST_NOISE):
+            if noise[number] > max(NOISE_FACTOR * others, LEAST_NOISE, QUANTIZED_SHARE * steps[number]):
                 size = float(noise[number])
                 found.append(
                     Finding(
