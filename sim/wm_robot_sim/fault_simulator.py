@@ -22,6 +22,8 @@ from wm_robot_sim.world_ranges import WorldRanges
 from wm_robot_sim.worlds import DomainRandomization
 
 UNLIMITED = float("inf")
+SERVO_ZERO = 0.16
+"""Largest zero of servo and reading together of a healthy robot, in rad: a tooth of a horn is 0.25 or more."""
 COMMON = "all_"
 """Beginning of the name of a factor that all joints share: the model is wrong about all, no joint is off."""
 COMMON_STD, MAX_COMMON = 0.4, 1.2
@@ -327,7 +329,7 @@ def _make_parameters(
         dof = plant.dof_ids[number]
         add("zero", joint, zero, 0.4, (-max(5 * zero, 0.03), max(5 * zero, 0.03)), (-3.0, 3.0), 0.02)
         if joint in servos:
-            add("servo_zero", joint, 0.01, 0.4, (-0.1, 0.1), (-1.5, 1.5), 0.03)
+            add("servo_zero", joint, 0.01, 0.4, (-SERVO_ZERO, SERVO_ZERO), (-1.5, 1.5), 0.03)
             add("backlash", joint, 0.01, 0.15, (0.0, 0.035), (0.0, 0.8), 0.02)
         add("scale", joint, 0.01, 0.25, (-np.log(1.06), np.log(1.06)), (-1.0, 1.0), 0.03)
         if joint in moved:
