@@ -4,19 +4,17 @@ import functools
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from wm_robot.errors import ConfigError
 from wm_robot.evaluation.gap import Comparison
 from wm_robot.progress import Progress
 from wm_robot.types import Episode, Fault
 from wm_robot_benchmarks.harness.bench import Bench
-from wm_robot_benchmarks.harness.processes import in_processes
 from wm_robot_benchmarks.harness.result import Result, Setting, require
 from wm_robot_cli.values import Count, Seed
+from wm_robot_cli.worker_processes import in_processes
 
 if TYPE_CHECKING:
     from wm_robot.evaluation.diagnosis.diagnosis import Diagnosis
@@ -118,32 +116,25 @@ class DiagnoseBench(Bench):
 
 
 def list_realities() -> tuple[str, ...]:
-    """List the realities of this version: declared robots, and the stand-ins where it has them."""
-    try:
-        known = import_module("wm_robot_sim.standins.standin").STANDINS
-    except ImportError:
-        return (DECLARED,)
-    return (DECLARED, *(name for name in known if name not in STANDINS_WITH_LOAD))
+    """List the realities: declared robots, and stand-ins."""
+    from wm_robot_sim.standins.standin import STANDINS
+
+    return (DECLARED, *(name for name in STANDINS if name not in STANDINS_WITH_LOAD))
 
 
 def find_simulation(name: str, spec: "RobotSpec", seed: int) -> "Callable[..., BatchSim]":
     """Find what simulates a reality, with the arguments of `BatchSim`.
 
     Raises:
-        ConfigError: If this version has no such stand-in.
+        SpecError: If there is no such stand-in.
     """
     from wm_robot_sim.batch import BatchSim
 
     if name == DECLARED:
         return BatchSim
-    try:
-        catalog = import_module("wm_robot_sim.standins.catalog")
-    except ImportError as error:
-        raise ConfigError(
-            f"reality '{name}' is a stand-in, and this version has none; use {DECLARED}"
-        ) from error
-    own: dict[str, Any] = {"standin": catalog.find_standin(name, spec, seed=seed)}
-    return functools.partial(BatchSim, **own)
+    from wm_robot_sim.standins.catalog import find_standin
+
+    return functools.partial(BatchSim, standin=find_standin(name, spec, seed=seed))
 
 
 def draw_trials(robots: Sequence[str], total: int, realities: Sequence[str], seed: int) -> list[Trial]:
