@@ -97,6 +97,6 @@ def test_every_bench_takes_quick_and_json():
 
     from wm_robot_cli.main import BENCHES
 
-    assert len(BENCHES) == 22
+    assert len(BENCHES) == 23
     for name, bench in BENCHES.items():
         assert {"quick", "as_json"} <= set(signature(bench).parameters), name
