@@ -24,10 +24,6 @@ from wm_robot_sim.worlds import DomainRandomization
 UNLIMITED = float("inf")
 SERVO_ZERO = 0.16
 """Largest zero of servo and reading together of a healthy robot, in rad: a tooth of a horn is 0.25 or more."""
-COMMON = "all_"
-"""Beginning of the name of a factor that all joints share: the model is wrong about all, no joint is off."""
-COMMON_STD, MAX_COMMON = 0.4, 1.2
-"""Deviation of the logarithm of such a factor, and its largest value of a healthy robot."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -172,16 +168,12 @@ class FaultSimulator:
             array[spec.joint_names.index(each.joint) if each.joint else 0] = value
         none, of_motor = np.zeros(joints), self.plant.joint_index
         get = lambda name: given.get(name, none)  # noqa: E731
-
-        def get_factor(name: str) -> np.ndarray:
-            return np.asarray(np.exp(get(name) + get(f"{COMMON}{name}")[0]))
-
         world = replace(
             self._nominal,
-            gain=get_factor("gain")[of_motor],
-            torque=get_factor("torque")[of_motor],
-            friction=get_factor("friction"),
-            damping=get_factor("damping"),
+            gain=np.exp(get("gain"))[of_motor],
+            torque=np.exp(get("torque"))[of_motor],
+            friction=np.exp(get("friction")),
+            damping=np.exp(get("damping")),
             mass=np.exp(get("mass")),
             tilt=np.array([get("tilt_x")[0], get("tilt_y")[0]]),
             payload=max(0.0, self._known_payload + float(get("payload")[0])),
@@ -346,10 +338,6 @@ def _make_parameters(
             add("damping", joint, std, std, (-UNLIMITED, UNLIMITED), (-1.5, 1.5), 0.1)
         std = spread(ranges.mass, 0.05)
         add("mass", joint, std, std, (-UNLIMITED, UNLIMITED), (-1.0, 1.0), 0.1)
-    for name, step in (("gain", 0.1), ("torque", -0.1), ("friction", 0.3), ("damping", 0.1)):
-        if sum(each.quantity == name for each in made) > 1:
-            healthy = (-MAX_COMMON, MAX_COMMON)
-            add(COMMON + name, "", COMMON_STD, COMMON_STD, healthy, (-2.0, 2.0), step)
     if plant.payload_body_id is not None:
         most = 0.4 * max(ranges.payload[1], 0.2)
         std, wide = (0.005, 0.005) if is_payload_known else (0.02, 0.4)

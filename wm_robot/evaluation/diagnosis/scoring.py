@@ -51,6 +51,8 @@ class Scorer:
             simulator, read, scale, ignored, count,
         )  # fmt: skip
         self.parameters: tuple[Parameter, ...] = tuple(simulator.parameters)
+        self.center = np.zeros(len(self.parameters))
+        """Usual values of this robot, from which healthy ones deviate."""
         self._healthy_std = np.array([each.healthy_std for each in self.parameters])
         self._wide_std = np.array([each.wide_std for each in self.parameters])
         self._low = np.array([each.bounds[0] for each in self.parameters])
@@ -89,6 +91,22 @@ class Scorer:
         std[list(wide)] = self._wide_std[list(wide)]
         return 1 / std**2
 
+    def compute_objective(
+        self,
+        residual: Float[np.ndarray, "S K C"],
+        hypothesis: Hypothesis,
+        weight: Float[np.ndarray, "S"] | None = None,
+    ) -> float:
+        """Compute the log posterior of a hypothesis.
+
+        Args:
+            weight: Of each segment; None: 1.
+        """
+        likelihood = compute_likelihood(residual)
+        total = likelihood.sum() if weight is None else weight @ likelihood
+        from_center = hypothesis.values - self.center
+        return float(total - 0.5 * (self.compute_precision(hypothesis.wide) * from_center**2).sum())
+
     def solve(
         self,
         hypothesis: Hypothesis,
@@ -105,13 +123,14 @@ class Scorer:
             evidence: Weight of each segment; None: 1.
         """
         values, precision = hypothesis.values, self.compute_precision(hypothesis.wide)
+        from_center = values - self.center
         flat = residual.ravel()
         weight = EVIDENCE * (TAIL + 1) / (TAIL + flat**2)
         if evidence is not None:
             weight *= np.repeat(evidence, residual[0].size)
         rows = slopes.reshape(len(slopes), -1)
         matrix = (rows * weight) @ rows.T + np.diag(precision)
-        toward = rows @ (weight * flat) - precision * values
+        toward = rows @ (weight * flat) - precision * from_center
         low, high = self._find_bounds(hypothesis.wide)
         most = MAX_STEP * self._wide_std
         least_step, most_step = np.maximum(low - values, -most), np.minimum(high - values, most)
@@ -131,7 +150,8 @@ class Scorer:
 
     def _find_bounds(self, wide: frozenset[int]) -> tuple[np.ndarray, np.ndarray]:
         """Find the bounds of each value: those of the simulator, and of healthy robots where it is not wide."""
-        low, high = np.maximum(self._low, self._healthy_low), np.minimum(self._high, self._healthy_high)
+        low = np.maximum(self._low, self._healthy_low + self.center)
+        high = np.minimum(self._high, self._healthy_high + self.center)
         columns = list(wide)
         low[columns], high[columns] = self._low[columns], self._high[columns]
         return low, high
@@ -151,9 +171,8 @@ class Scorer:
             slopes: Derivative at values near it.
             refreshed: Parameters whose derivative is computed at each iteration.
         """
-        precision = self.compute_precision(hypothesis.wide)
         residual = self.compute_residual(hypothesis, segments)
-        best = compute_objective(residual, hypothesis.values, precision)
+        best = self.compute_objective(residual, hypothesis)
         slopes = slopes.copy() if len(refreshed) else slopes
         for _ in range(iterations):
             if len(refreshed):
@@ -163,7 +182,7 @@ class Scorer:
             for share in (1.0, 0.4, 0.15):
                 tried = Hypothesis(hypothesis.values + share * step, hypothesis.faults, hypothesis.wide)
                 found = self.compute_residual(tried, segments)
-                objective = compute_objective(found, tried.values, precision)
+                objective = self.compute_objective(found, tried)
                 if objective > best:
                     hypothesis, residual, best = tried, found, objective
                     break
@@ -191,19 +210,3 @@ def compute_likelihood(residual: Float[np.ndarray, "S K C"]) -> Float[np.ndarray
     """Compute the log likelihood of each segment, in nats."""
     each: np.ndarray = -0.5 * EVIDENCE * (TAIL + 1) * np.log1p(residual**2 / TAIL).sum((1, 2))
     return each
-
-
-def compute_objective(
-    residual: Float[np.ndarray, "S K C"],
-    values: Float[np.ndarray, "P"],
-    precision: Float[np.ndarray, "P"],
-    weight: Float[np.ndarray, "S"] | None = None,
-) -> float:
-    """Compute the log posterior of values.
-
-    Args:
-        weight: Of each segment; None: 1.
-    """
-    likelihood = compute_likelihood(residual)
-    total = likelihood.sum() if weight is None else weight @ likelihood
-    return float(total - 0.5 * (precision * values**2).sum())

@@ -20,7 +20,6 @@ from wm_robot.evaluation.diagnosis.scoring import (
     Hypothesis,
     Scorer,
     compute_likelihood,
-    compute_objective,
     select_checked_steps,
 )
 from wm_robot.evaluation.diagnosis.simulator import SegmentSimulator
@@ -57,6 +56,8 @@ MIN_EXPECTED_GAIN = 4.0
 MISFIT_FACTOR, MAX_INFLATION = 1.2, 4.0
 """Ordinary errors as a multiple of those that are usual in a recording, and at most as one of the noise."""
 MAX_ROUNDS = 2
+SHARED_QUANTITIES, MIN_JOINTS_SHARED, MAX_USUAL = ("gain", "torque", "friction", "damping"), 4, 1.5
+"""Factors whose median over joints, of so many at least, is what is usual for a robot, and its largest logarithm."""
 COARSE_STRIDE, NUM_WORST = 3, 16
 """One of so many fitted segments is looked at first, and so many of the worst."""
 NEARBY = (-0.25, -0.12, -0.06, 0.06, 0.12, 0.25)
@@ -206,14 +207,26 @@ class _Search:
         scale = np.clip(usual, self.noise, MAX_INFLATION * self.noise)
         inflation = scale / self.scorer.scale
         self.scorer.scale = scale
-        residual, precision = residual / scale, self.scorer.compute_precision(fit.hypothesis.wide)
-        objective = compute_objective(residual, fit.hypothesis.values, precision)
+        residual = residual / scale
+        objective = self.scorer.compute_objective(residual, fit.hypothesis)
         return Fit(fit.hypothesis, residual, objective, fit.slopes / inflation), inflation
+
+    def _find_center(self, fit: Fit) -> None:
+        """Find the factors that are usual for the joints of this robot.
+
+        Where the model is wrong about the friction of most joints, no joint has a fault.
+        """
+        for quantity in SHARED_QUANTITIES:
+            own = [number for number, each in enumerate(self.parameters) if each.quantity == quantity]
+            if len(own) >= MIN_JOINTS_SHARED:
+                usual = float(np.median(fit.hypothesis.values[own]))
+                self.scorer.center[own] = np.clip(usual, -MAX_USUAL, MAX_USUAL)
 
     def _fit_thoroughly(self, fit: Fit) -> Fit:
         """Fit with new slopes until little is gained."""
         for _ in range(MAX_ROUNDS):
-            before = fit.objective
+            self._find_center(fit)
+            before = self.scorer.compute_objective(fit.residual, fit.hypothesis)
             fit = self._finish_fit(self._fit_again(fit))
             if fit.objective - before < MIN_GAIN:
                 break
@@ -330,8 +343,7 @@ class _Search:
         doubt = np.sqrt(np.mean(np.minimum(base.residual**2, 400.0), axis=(0, 1)))
         joints = len(self.joints)
         suspicious = np.maximum(doubt[:joints], doubt[joints:]) > SUSPICIOUS
-        precision = scorer.compute_precision(base.hypothesis.wide)
-        coarse_null = compute_objective(base.residual[rows], base.hypothesis.values, precision, weight)
+        coarse_null = scorer.compute_objective(base.residual[rows], base.hypothesis, weight)
         taken = {each.place for each in level.faults}
         scored: list[tuple[float, Candidate, Hypothesis]] = []
         for candidate in self._list_candidates(suspicious):
@@ -343,19 +355,19 @@ class _Search:
                 step, _ = scorer.solve(start, base.residual, base.slopes)
                 left = base.residual - np.tensordot(step, base.slopes, 1)
                 start = replace(start, values=start.values + step)
-                gain = compute_objective(left, start.values, scorer.compute_precision(start.wide))
+                gain = scorer.compute_objective(left, start)
                 scored.append((gain - base.objective, candidate, start))
             far = {candidate.joint, candidate.other} - {""}
             if far and not any(suspicious[self.joints.index(joint)] for joint in far):
                 continue
             for start in self._list_starts(level, candidate):
                 residual = scorer.compute_residual(start, coarse)
-                precision = scorer.compute_precision(start.wide)
                 step, _ = scorer.solve(start, residual, first_slopes, evidence=weight)
                 left = residual - np.tensordot(step, first_slopes, 1)
+                moved = replace(start, values=start.values + step)
                 objective = max(
-                    compute_objective(residual, start.values, precision, weight),
-                    compute_objective(left, start.values + step, precision, weight),
+                    scorer.compute_objective(residual, start, weight),
+                    scorer.compute_objective(left, moved, weight),
                 )
                 scored.append((objective - coarse_null, candidate, start))
         scored.sort(key=lambda each: -each[0])
@@ -465,12 +477,12 @@ class _Search:
     def _find_better_size(self, fit: Fit, column: int) -> Hypothesis:
         """Find a better size near that of a fit, if there is one: at a stop a slope says little."""
         best, found = fit.objective + MIN_SEGMENT_GAIN, fit.hypothesis
-        parameter, precision = self.parameters[column], self.scorer.compute_precision(fit.hypothesis.wide)
+        parameter = self.parameters[column]
         for share in NEARBY:
             values = fit.hypothesis.values.copy()
             values[column] = np.clip(values[column] + share * parameter.wide_std, *parameter.bounds)
             tried = replace(fit.hypothesis, values=values)
-            objective = compute_objective(self.scorer.compute_residual(tried, self.train), values, precision)
+            objective = self.scorer.compute_objective(self.scorer.compute_residual(tried, self.train), tried)
             if objective > best:
                 best, found = objective, tried
         return found
@@ -479,7 +491,7 @@ class _Search:
         """Whether the fitted size is outside of what healthy robots have."""
         if not candidate.columns:
             return True
-        values = fit.hypothesis.values[list(candidate.columns)]
+        values = (fit.hypothesis.values - self.scorer.center)[list(candidate.columns)]
         low, high = self.parameters[candidate.columns[0]].healthy
         size = float(np.hypot(*values)) if len(values) == 2 else float(values[0])
         return not low <= size <= high
@@ -493,13 +505,8 @@ class _Search:
             return replace(
                 made, size=math.atan(math.hypot(*values)), heading=math.atan2(values[1], values[0])
             )
-        value = float(values[0]) + self._get_common(candidate, fit)
-        return replace(made, size=math.exp(value) if FAULT_KINDS[candidate.kind].is_factor else value)
-
-    def _get_common(self, candidate: Candidate, fit: Fit) -> float:
-        """Return the logarithm of the factor that the joint of a candidate shares with all others."""
-        column = self.columns.get(f"all_{FAULT_KINDS[candidate.kind].parameter}")
-        return 0.0 if column is None else float(fit.hypothesis.values[column])
+        is_factor = FAULT_KINDS[candidate.kind].is_factor
+        return replace(made, size=float(math.exp(values[0]) if is_factor else values[0]))
 
     def _compute_interval(self, candidate: Candidate, fit: Fit) -> tuple[float, float]:
         """Compute the 95 % interval of the size."""
@@ -513,8 +520,7 @@ class _Search:
             along = values / max(size, 1e-9)
             spread = 2 * float(np.sqrt(along @ covariance[np.ix_(column, column)] @ along))
         else:
-            size = float(values[0]) + self._get_common(candidate, fit)
-            spread = 2 * float(np.sqrt(covariance[column[0], column[0]]))
+            size, spread = float(values[0]), 2 * float(np.sqrt(covariance[column[0], column[0]]))
         low, high = size - spread, size + spread
         if FAULT_KINDS[candidate.kind].is_factor:
             return math.exp(low), math.exp(high)
