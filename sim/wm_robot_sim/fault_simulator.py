@@ -331,7 +331,7 @@ def _make_parameters(
             low = float(np.log(0.8 * min(ranges.torque[0], 0.9)))
             add("torque", joint, spread(ranges.torque, 0.1), 1.0, (low, UNLIMITED), (-3.0, 1.0), -0.1)
         if model.dof_frictionloss[dof] > 0:
-            high = float(np.log(2.5 * max(strongest, 1.0)))
+            high = float(np.log(1.5 * max(strongest, 1.0)))
             add("friction", joint, spread(ranges.friction, 0.2), 2.0, (-UNLIMITED, high), (-3.0, 4.0), 0.3)
         if model.dof_damping[dof] > 0:
             std = spread(ranges.damping, 0.1)

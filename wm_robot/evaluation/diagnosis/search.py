@@ -58,6 +58,8 @@ MISFIT_FACTOR, MAX_INFLATION = 1.2, 4.0
 MAX_ROUNDS = 2
 SHARED_QUANTITIES, MIN_JOINTS_SHARED, MAX_USUAL = ("gain", "torque", "friction", "damping"), 4, 1.5
 """Factors whose median over joints, of so many at least, is what is usual for a robot, and its largest logarithm."""
+UNUSUAL_STD = 3.0
+"""Deviation of a parameter, in its healthy ones, from which its joint is doubted."""
 COARSE_STRIDE, NUM_WORST = 3, 16
 """One of so many fitted segments is looked at first, and so many of the worst."""
 NEARBY = (-0.25, -0.12, -0.06, 0.06, 0.12, 0.25)
@@ -343,6 +345,7 @@ class _Search:
         doubt = np.sqrt(np.mean(np.minimum(base.residual**2, 400.0), axis=(0, 1)))
         joints = len(self.joints)
         suspicious = np.maximum(doubt[:joints], doubt[joints:]) > SUSPICIOUS
+        suspicious |= self._find_unusual(base)
         coarse_null = scorer.compute_objective(base.residual[rows], base.hypothesis, weight)
         taken = {each.place for each in level.faults}
         scored: list[tuple[float, Candidate, Hypothesis]] = []
@@ -380,6 +383,16 @@ class _Search:
             if candidate.place not in taken:
                 best.setdefault(candidate.place, (candidate, start))
         return list(best.values())
+
+    def _find_unusual(self, fit: Fit) -> Bool[np.ndarray, "J"]:
+        """Find joints with a fitted parameter that is rare among healthy robots: it may hide a fault."""
+        deviation = np.abs(fit.hypothesis.values - self.scorer.center)
+        rare = {
+            each.joint
+            for each, apart in zip(self.parameters, deviation, strict=True)
+            if apart > UNUSUAL_STD * each.healthy_std
+        }
+        return np.array([joint in rare for joint in self.joints])
 
     def _list_starts(self, level: _Level, candidate: Candidate) -> list[Hypothesis]:
         """List hypotheses with a candidate of a large size.
