@@ -328,7 +328,7 @@ def _make_parameters(
             low = float(np.log(0.8 * weakest))
             add("gain", joint, spread(ranges.gain, 0.1), 1.5, (low, UNLIMITED), (-4.0, 1.5), 0.1)
         if joint in has_limit:
-            low = float(np.log(0.8 * min(ranges.torque[0], 0.9)))
+            low = float(np.log(0.55 * min(ranges.torque[0], 0.9)))
             add("torque", joint, spread(ranges.torque, 0.1), 1.0, (low, UNLIMITED), (-3.0, 1.0), -0.1)
         if model.dof_frictionloss[dof] > 0:
             high = float(np.log(1.5 * max(strongest, 1.0)))

@@ -56,7 +56,7 @@ MIN_EXPECTED_GAIN = 4.0
 MISFIT_FACTOR, MAX_INFLATION = 1.2, 4.0
 """Ordinary errors as a multiple of those that are usual in a recording, and at most as one of the noise."""
 MAX_ROUNDS = 2
-SHARED_QUANTITIES, MIN_JOINTS_SHARED, MAX_USUAL = ("gain", "torque", "friction", "damping"), 4, 1.5
+SHARED_QUANTITIES, MIN_JOINTS_SHARED, MAX_USUAL = ("gain", "friction"), 4, 1.5
 """Factors whose median over joints, of so many at least, is what is usual for a robot, and its largest logarithm."""
 UNUSUAL_STD = 3.0
 """Deviation of a parameter, in its healthy ones, from which its joint is doubted."""
@@ -221,8 +221,11 @@ class _Search:
         for quantity in SHARED_QUANTITIES:
             own = [number for number, each in enumerate(self.parameters) if each.quantity == quantity]
             if len(own) >= MIN_JOINTS_SHARED:
+                # Only towards a fault: strong motors of other joints make none weak.
+                low, high = self.parameters[own[0]].healthy
+                least, most = MAX_USUAL * np.isfinite(low), MAX_USUAL * np.isfinite(high)
                 usual = float(np.median(fit.hypothesis.values[own]))
-                self.scorer.center[own] = np.clip(usual, -MAX_USUAL, MAX_USUAL)
+                self.scorer.center[own] = np.clip(usual, -least, most)
 
     def _fit_thoroughly(self, fit: Fit) -> Fit:
         """Fit with new slopes until little is gained."""
